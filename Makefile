@@ -1,0 +1,61 @@
+# Every target stands alone: the first one called on a fresh machine makes the environment.
+#   make env PYTHON=/path/to/python3.12   choose the interpreter
+#   make env SYSTEM_TORCH=1               keep a (CUDA) torch that is installed already
+VENV   := .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+STAMP  := $(VENV)/.made
+
+export PYTHON SYSTEM_TORCH
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-all lint bench docs clean
+
+help:
+	@echo "make env       the environment in $(VENV) (the others make it when it is missing)"
+	@echo "make demo      the whole way on phantom patients, under five minutes: runs/demo/report/index.html"
+	@echo "make test      the tests that take under a minute each"
+	@echo "make test-all  all tests"
+	@echo "make lint      ruff, pyright, import floors"
+	@echo "make bench     the figures of benchmarks/RESULTS.md"
+	@echo "make docs      the documentation in site/"
+	@echo "make clean     removes the environment and caches; runs/ stays"
+
+env: $(STAMP)
+
+# asked for the system's torch while the environment was made without it: make it anew
+ifeq ($(SYSTEM_TORCH),1)
+ifeq ($(wildcard $(VENV)/.system-torch),)
+.PHONY: $(STAMP)
+endif
+endif
+
+$(STAMP): pyproject.toml constraints.txt .ci/make-env
+	@.ci/make-env $(VENV)
+
+demo: $(STAMP)
+	$(BIN)/medseg demo --run runs/demo
+
+test: $(STAMP)
+	$(PY) -m pytest -q -m "not slow"
+
+test-all: $(STAMP)
+	$(PY) -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(PY) -m benchmarks
+
+docs: $(STAMP)
+	@$(PY) -c 'import material' 2>/dev/null || \
+	  $(PY) -m pip --disable-pip-version-check --quiet install -c $(VENV)/constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
