@@ -45,7 +45,7 @@ test-all: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(PY)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
