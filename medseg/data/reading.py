@@ -1,0 +1,300 @@
+"""A case at the door: its files to checked images. Refuses with numbers; repairs only when told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import CaseError
+from medseg.data.cohort import Case, Ingesting, Source
+from medseg.imaging.grid import Grid
+from medseg.imaging.image import Image, read_image, same_place
+from medseg.imaging.labels import Labels
+
+SETTING = "ingest"
+"""Section of a configuration in which the proposed mappings go."""
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What came through the door: channel images, the reference, and what was noticed."""
+
+    images: Mapping[str, Image]
+    reference: Image | None = None
+    notes: Sequence[str] = field(default=())
+
+
+def take_in(case: Case, channels: Sequence[str], labels: Labels, settings: Ingesting) -> TakenIn:
+    """Read and check all files of a case.
+
+    Parameters
+    ----------
+    case : Case
+    channels : sequence of str
+        Channels wanted, in order.
+    labels : Labels
+        Values the reference may hold; none means that any whole number is taken.
+    settings : Ingesting
+
+    Returns
+    -------
+    TakenIn
+        Channels as ``int16`` where that loses nothing, else ``float32``; reference ``uint8``
+        (``uint16`` when a configured value is above 255). All on one grid.
+
+    Raises
+    ------
+    CaseError
+        An unreadable file, NaN, a constant image, grids that differ (both are shown), reference
+        values that are not configured (with voxel counts and a proposed mapping), no reference
+        though one is required.
+    """
+    images, notes = read_channels(case, channels)
+    for name, image in images.items():
+        check_not_constant(image, name, several=len(images) > 1)
+    first = next(iter(images.values()))
+    for name, image in images.items():
+        same_place(first, image, f"channels {channels[0]} and {name}")
+    reference = _reference(case, first.grid, labels, settings)
+    if reference is not None and not reference.array.any():
+        notes.append("the reference is empty: no voxel carries a label")
+    return TakenIn({n: compact(i) for n, i in images.items()}, reference, notes)
+
+
+def read_channels(case: Case, channels: Sequence[str]) -> tuple[dict[str, Image], list[str]]:
+    """The image of each channel, ``[1, I, J, K]``; a file that holds several channels is taken apart.
+
+    Raises
+    ------
+    CaseError
+        A file that cannot be read, or one with another number of channels than the cohort says.
+    """
+    found: dict[str, Image] = {}
+    notes: list[str] = []
+    for source in dict.fromkeys(case.images[c].sha256 for c in channels):
+        names = [c for c in channels if case.images[c].sha256 == source]
+        image, said = read_source(case.images[names[0]])
+        notes += said
+        if image.array.shape[0] != len(names):
+            raise CaseError(
+                "the image has another number of channels than the cohort says",
+                case=case.id,
+                file=case.images[names[0]].files[0],
+                evidence=f"{image.array.shape[0]} in the file, {len(names)} expected ({', '.join(names)})",
+                mend="give the right channels, or split the file",
+            )
+        found |= {name: image.but(image.array[i]) for i, name in enumerate(names)}
+    return {c: found[c] for c in channels}, list(dict.fromkeys(notes))
+
+
+def read_source(source: Source, grid: Grid | None = None) -> tuple[Image, list[str]]:
+    """The image of a source as float32 and what the reader remarks; `grid` is where a SEG belongs."""
+    if not source.files:
+        raise CaseError("the source of the image is not known here", mend="ingest from the original files")
+    if source.kind == "nifti":
+        return read_image(source.files[0]), []
+    if source.kind == "raster":
+        from medseg.imaging.raster import read_raster
+
+        return read_raster(source.files[0])
+    return _read_dicom(source, grid)
+
+
+def read_case_image(case: Case, channels: Sequence[str]) -> Image:
+    """All channels of a case in one image ``[C, I, J, K]`` float32, for use by a model.
+
+    A case with one channel serves a model with one channel, whatever the two are called.
+
+    Raises
+    ------
+    CaseError
+        A channel is missing, a file cannot be read, or the channels lie on different grids.
+    """
+    if len(case.images) == len(channels) == 1:
+        case = case.but(images={channels[0]: next(iter(case.images.values()))})
+    missing = [c for c in channels if c not in case.images]
+    if missing:
+        raise CaseError(
+            "the case lacks a channel that the model needs",
+            case=case.id,
+            evidence=f"missing: {', '.join(missing)}; there: {', '.join(case.images)}",
+            mend="give the images under the names of the model's channels",
+        )
+    images, _ = read_channels(case, channels)
+    first = images[channels[0]]
+    for name in channels[1:]:
+        same_place(first, images[name], f"channels {channels[0]} and {name}")
+    return first.but(np.concatenate([images[c].array for c in channels]))
+
+
+def _read_dicom(source: Source, grid: Grid | None) -> tuple[Image, list[str]]:
+    if source.kind == "dicom":
+        from medseg.imaging.dicom_in import read_series, series_of_files
+
+        series = series_of_files(source.files)
+        return read_series(series), list(series.notes)
+    if source.kind == "seg" and grid is not None:
+        from medseg.imaging.dicom_seg import read_seg
+
+        return read_seg(source.files[0], grid), []
+    raise CaseError(f"a source of kind '{source.kind}' cannot be read here", file=source.files[0])
+
+
+def check_not_constant(image: Image, channel: str, several: bool = False) -> None:
+    """Refuse an image in which every voxel has the same value.
+
+    Raises
+    ------
+    CaseError
+        Naming the value.
+    """
+    low, high = float(image.array.min()), float(image.array.max())
+    if low == high:
+        of = f" (channel {channel})" if several else ""
+        raise CaseError(
+            f"the image is constant{of}: there is nothing to see in it",
+            evidence=f"all {image.array.size} voxels are {low:.6g}; shape {image.grid.shape}",
+            mend="export the image again, or leave the case out",
+        )
+
+
+def compact(image: Image) -> Image:
+    """The image as ``int16`` when every value is a whole number that fits, else as it is."""
+    limits = np.iinfo(np.int16)
+    array = image.array
+    if array.min() < limits.min or array.max() > limits.max:
+        return image
+    whole = array.astype(np.int16)
+    return image.but(whole) if np.array_equal(whole, array) else image
+
+
+def label_voxels(mask: Image) -> dict[int, int]:
+    """Foreground value -> number of voxels."""
+    values, counts = np.unique(mask.array, return_counts=True)
+    return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
+
+
+def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> Image | None:
+    if case.reference is None:
+        if settings.require_reference and case.label_class is None:
+            raise CaseError(
+                "an image without a reference, where one is required",
+                case=case.id,
+                evidence="the reference was not found beside the image",
+                mend=f"add the reference, leave the case out, or set {SETTING}.require_reference=false",
+            )
+        return None
+    try:
+        raw, _ = read_source(case.reference, grid)
+    except CaseError as error:
+        error.what = f"reference: {error.what}"
+        raise
+    if raw.array.shape[0] != 1:
+        raise CaseError("a reference has one channel", evidence=f"{raw.array.shape[0]} channels")
+    if not grid.matches(raw.grid):
+        raise CaseError(
+            "image and reference do not lie on the same grid",
+            evidence=f"image {grid}; reference {raw.grid}",
+            mend="resample one onto the other, or pair the right files",
+        )
+    return checked_reference(raw, labels, settings)
+
+
+def checked_reference(raw: Image, labels: Labels, settings: Ingesting) -> Image:
+    """The reference with whole, configured values, after threshold and map where these are set.
+
+    Raises
+    ------
+    CaseError
+        Values that are not whole or not configured, with voxel counts and a proposed mapping.
+    """
+    array = raw.array
+    if settings.label_threshold is not None:
+        array = (array > settings.label_threshold).astype(np.float32)
+    rounded = np.rint(array)
+    whole = bool((np.abs(array - rounded) <= 1e-3).all())
+    values, counts = np.unique(rounded if whole else array, return_counts=True)
+    known = {0, *settings.label_map, *(label.value for label in labels)}
+    strange = [float(v) for v in values if v not in known] if labels or not whole else []
+    if strange or not whole or values[0] < 0 or values[-1] > 65535:
+        raise _not_configured(values, counts, strange, whole, labels)
+    mapped = _mapped(rounded, values, settings.label_map)
+    return raw.but(mapped.astype(np.uint8 if mapped.max() <= 255 else np.uint16))
+
+
+def _mapped(array: NDArray[Any], values: NDArray[Any], label_map: Mapping[int, int]) -> NDArray[Any]:
+    if not label_map:
+        return array
+    table = np.zeros(int(values[-1]) + 1, np.int64)
+    for value in values.astype(int):
+        table[value] = label_map.get(int(value), int(value))
+    return table[array.astype(np.int64)]
+
+
+def _not_configured(
+    values: NDArray[Any], counts: NDArray[Any], strange: Sequence[float], whole: bool, labels: Labels
+) -> CaseError:
+    what = "the reference has values that are not configured as labels"
+    if not whole:
+        what = "the reference has values that are not whole numbers"
+    names = ", ".join(f"{label.name}={label.value}" for label in labels) or "none configured"
+    return CaseError(
+        what,
+        evidence=f"voxels by value: {_counted(values, counts)}; labels: {names}",
+        mend=_proposal(values, strange, whole, labels),
+    )
+
+
+def _proposal(values: NDArray[Any], strange: Sequence[float], whole: bool, labels: Labels) -> str:
+    """A mapping that fits what was seen: a threshold for grey masks, a map for other numbers."""
+    high = float(values[-1])
+    if len(labels) == 1 and (not whole or (len(values) > 2 and high == 255 and values[0] >= 0)):
+        half = 0.5 if high <= 1 else float(int(high) // 2)
+        return f"a grey-valued mask? then set {SETTING}.label_threshold={half:g}"
+    if not whole:
+        return "save it with nearest-neighbour interpolation and an integer type"
+    targets = [label.value for label in labels]
+    if len(values) == 2 and len(strange) == 1 and len(labels) == 1:
+        return (
+            f"if {strange[0]:.0f} means {labels[0].name}: {SETTING}.label_map.{strange[0]:.0f}={targets[0]}"
+        )
+    maps = " ".join(f"{SETTING}.label_map.{v:.0f}=0" for v in strange[:4])
+    return (
+        f"add the missing labels to the configuration, or map the values, for example to background: {maps}"
+    )
+
+
+def _counted(values: NDArray[Any], counts: NDArray[Any], limit: int = 8) -> str:
+    pairs = [f"{v:.6g}: {n}" for v, n in zip(values, counts, strict=True)]
+    return ", ".join(pairs[:limit]) + (f" and {len(pairs) - limit} more values" if len(pairs) > limit else "")
+
+
+def source_record(case: Case, taken: TakenIn) -> dict[str, Any]:
+    """What is stored of where a case came from (``source.json``): no names, dates or paths."""
+    grid = next(iter(taken.images.values())).grid
+    record: dict[str, Any] = {
+        "case": case.id,
+        "patient": case.patient,
+        "channels": list(taken.images),
+        "groups": dict(case.groups),
+        "label_class": case.label_class,
+        "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
+        "shape": list(grid.shape),
+        "axes": grid.axis_codes,
+        "sha256": {channel: case.images[channel].sha256 for channel in taken.images},
+        "notes": list(taken.notes),
+    }
+    if taken.reference is not None:
+        record["label_voxels"] = {str(v): n for v, n in label_voxels(taken.reference).items()}
+    modality = case.groups.get("modality")
+    return record | ({"modality": modality} if modality else {})
+
+
+def image_file(folder: Path, channel: str, channels: Sequence[str]) -> Path:
+    """Where a channel lies in an ingested case: ``image.nii.gz`` when it is the only one."""
+    return folder / ("image.nii.gz" if len(channels) == 1 else f"image_{channel}.nii.gz")
