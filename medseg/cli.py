@@ -1,0 +1,268 @@
+"""``medseg VERB``: the command line. Knows words and exit codes, no craft; heavy imports happen in verbs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medseg import __version__
+from medseg.core.errors import MedsegError
+
+if TYPE_CHECKING:
+    from medseg.core.values import Value
+    from medseg.workflows.outcome import Outcome
+
+Parser = argparse.ArgumentParser
+_Raw = argparse.RawDescriptionHelpFormatter
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a verb: names and the keywords of ``add_argument``."""
+
+    names: tuple[str, ...]
+    options: dict[str, object]
+
+
+def _arg(*names: str, **options: object) -> Argument:
+    return Argument(names, options)
+
+
+_RUN = _arg("--run", metavar="DIR", help="where results go (default: runs/<name>)")
+_SETTINGS = _arg("overrides", nargs="*", metavar="key=value", help="settings, for example training.epochs=5")
+_MODEL = _arg(
+    "model", metavar="MODEL", help="a model folder, a fold's folder, or a run folder (all its folds)"
+)
+_TOLERANCE = _arg(
+    "--tolerance-mm", type=float, default=1.0, metavar="MM", help="tolerance of NSD (default: 1.0)"
+)
+_LABELS = _arg("--labels", metavar="name=1,other=2", help="label names and values")
+_FORMATS = _arg("--format", default="nifti", metavar="nifti,seg", help="what to write for each case")
+_COHORT = [
+    _arg(
+        "--cohort-format",
+        default="auto",
+        metavar="FORMAT",
+        help="auto, msd, nnunet, nifti, csv, dicom, classes",
+    ),
+    _LABELS,
+]
+
+VERBS: dict[str, tuple[str, list[Argument]]] = {
+    "demo": ("phantom patients as DICOM all the way to a report and DICOM SEG", [_RUN]),
+    "ingest": (
+        "images of any layout -> one folder a case, and a table of what was taken, skipped, refused",
+        [
+            _arg("src", metavar="SRC", help="folder, zip, MSD or nnU-Net data set, CSV/JSON manifest, DICOM"),
+            _RUN,
+            *_COHORT,
+            _arg("--select", metavar="RULES", help="YAML of rules that choose series"),
+        ],
+    ),
+    "audit": (
+        "what is wrong or unusual in a cohort, with proposed mends",
+        [_arg("folder", metavar="DIR", help="a data set, or a run folder that was ingested"), _RUN, *_COHORT],
+    ),
+    "plan": (
+        "cohort -> plan.yaml: every choice with its reason",
+        [
+            _arg("folder", metavar="DIR", help="a data set, or a run folder that was ingested"),
+            _RUN,
+            *_COHORT,
+            _SETTINGS,
+        ],
+    ),
+    "train": (
+        "a recipe (YAML) -> models and scores; goes on where it was cut off",
+        [_arg("config", metavar="CONFIG", help="a YAML file, see configs/"), _SETTINGS, _RUN],
+    ),
+    "predict": (
+        "a model on new images: a mask for each, on its own grid",
+        [
+            _MODEL,
+            _arg("src", metavar="SRC", help="a NIfTI file, a folder of cases, or a DICOM study"),
+            _arg("out", metavar="OUT", help="folder for OUT/<case>.nii.gz and OUT/report.json"),
+            _FORMATS,
+        ],
+    ),
+    "evaluate": (
+        "two folders of masks (or two class tables) -> scores with intervals, and a report",
+        [
+            _arg("pred", metavar="PRED", help="folder of predicted masks, or a class table"),
+            _arg("ref", metavar="REF", help="folder of reference masks, or a class table"),
+            _arg("out", metavar="OUT", help="folder for scores.csv, summary.json and the report"),
+            _LABELS,
+            _TOLERANCE,
+        ],
+    ),
+    "validate": (
+        "a model on a cohort it has never seen, against acceptance criteria: PASS or FAIL",
+        [
+            _MODEL,
+            _arg("cohort", metavar="COHORT", help="a data set with references"),
+            _RUN,
+            *_COHORT,
+            _arg("--accept", metavar="YAML", help="acceptance criteria, see configs/validation/"),
+        ],
+    ),
+    "compare": (
+        "two score tables on the same cases: paired differences with intervals",
+        [
+            _arg("a", metavar="A", help="a scores.csv, or a folder that holds one"),
+            _arg("b", metavar="B", help="the other one"),
+            _arg("out", metavar="OUT", help="folder for the comparison"),
+        ],
+    ),
+    "export": (
+        "a model in another form",
+        [
+            _MODEL,
+            _arg("out", metavar="OUT", help="folder to write"),
+            _arg("--to", choices=["bundle"], default="bundle", help="a MONAI bundle (default)"),
+        ],
+    ),
+    "fetch": (
+        "download a public data set: asked for by you, checked, resumed when cut off",
+        [
+            _arg(
+                "name",
+                metavar="NAME",
+                help="msd-hippocampus, msd-spleen, ... ('medseg fetch list' shows all)",
+            ),
+            _arg("folder", metavar="DIR", nargs="?", default=".", help="where it goes (default: here)"),
+            _arg("--url", help="another address of the same archive"),
+        ],
+    ),
+    "doctor": ("versions, devices, memory, codecs; what is missing and the line that mends it", []),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; the return value is the exit code of the contract (0, 1, 2, 3, 130)."""
+    args = _parsed(parser(), argv)
+    work = importlib.import_module("medseg.verbs").VERBS[args.verb]
+    return _guarded(f"medseg {args.verb}", args, lambda: work(args))
+
+
+def launch(main: Callable[..., Outcome], model: type[Value]) -> int:
+    """Run a pipeline script: ``script.py [CONFIG] [key=value ...] [common options]``.
+
+    Parameters
+    ----------
+    main : function
+        ``main(settings, run, device) -> Outcome``.
+    model : type
+        Its settings model; a field ``name`` gives the default run folder.
+
+    Returns
+    -------
+    int
+        Exit code of the contract.
+    """
+    script = Parser(description=sys.modules[main.__module__].__doc__, formatter_class=_Raw)
+    script.add_argument("config", nargs="?", help="a YAML file, see configs/")
+    for argument in (_SETTINGS, _RUN):
+        script.add_argument(*argument.names, **argument.options)  # type: ignore[arg-type]
+    _add_common(script)
+    args = _parsed(script, None)
+    if args.config and "=" in args.config:  # no file given: the first word is an override
+        args.config, args.overrides = None, [args.config, *args.overrides]
+    return _guarded(script.prog, args, lambda: _launched(main, model, args))
+
+
+def _launched(main: Callable[..., Outcome], model: type[Value], args: argparse.Namespace) -> Outcome:
+    from medseg.core.config import load_config
+    from medseg.verbs import open_run
+
+    settings = load_config(model, args.config, args.overrides)
+    return main(settings, open_run(args, getattr(settings, "name", "run")), args.device)
+
+
+def _guarded(what: str, args: argparse.Namespace, work: Callable[[], Outcome]) -> int:
+    """Do the work; every way it can end becomes a message and an exit code of the contract."""
+    _speak(quiet=args.quiet)
+    try:
+        outcome = work()
+    except MedsegError as error:
+        print(f"{what}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{what}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:  # the last resort: say it shortly, show the trace when asked
+        return _crashed(what, error)
+    if args.json:
+        print(json.dumps(outcome.summary, indent=2, sort_keys=True))
+    elif outcome.text:
+        print(outcome.text)
+    return outcome.exit_code
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(prog="medseg", description="From the hospital's DICOM to a validated model and back.")
+    top.add_argument("--version", action="version", version=f"medseg {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (says, arguments) in VERBS.items():
+        verb = verbs.add_parser(name, help=says, description=says[0].upper() + says[1:] + ".")
+        for argument in arguments:
+            verb.add_argument(*argument.names, **argument.options)  # type: ignore[arg-type]
+        _add_common(verb)
+    return top
+
+
+def _parsed(top: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, taking ``key=value`` wherever it stands: before or after the options."""
+    args, rest = top.parse_known_args(argv)
+    wrong = [text for text in rest if text.startswith("-") or "=" not in text]
+    if wrong or (rest and not hasattr(args, "overrides")):
+        top.error(f"not understood: {' '.join(wrong or rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
+
+
+def _add_common(verb: Parser) -> None:
+    common = verb.add_argument_group("common")
+    common.add_argument(
+        "--workers", default="1", metavar="N|dask:ADDR", help="processes, or a Dask scheduler"
+    )
+    common.add_argument(
+        "--device", default="auto", metavar="auto|cpu|cuda[:i]|mps", help="where networks run"
+    )
+    common.add_argument("--json", action="store_true", help="a machine-readable summary on stdout")
+    common.add_argument("--quiet", action="store_true", help="no progress, only problems")
+
+
+def _speak(*, quiet: bool) -> None:
+    """Messages of medseg go to stderr, plainly; stdout belongs to results."""
+    logger = logging.getLogger("medseg")
+    logger.handlers.clear()
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False
+
+
+def _crashed(what: str, error: Exception) -> int:
+    if os.environ.get("MEDSEG_DEBUG"):
+        raise error
+    kind = type(error).__name__
+    print(f"{what}: unexpected {kind}: {error}", file=sys.stderr)
+    print(
+        "  mend: this is a fault of medseg; run again with MEDSEG_DEBUG=1 for the trace and report it",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""What each word of the command line does: arguments -> one journey -> text, summary and exit code."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medseg.core.run import Run
+from medseg.data.cohort import Cohort
+from medseg.imaging.labels import parse_labels
+from medseg.workflows.outcome import Outcome, named_failures
+
+
+def open_run(args: Namespace, name: str) -> Run:
+    """The run folder of ``--run`` (default ``runs/<name>``) with the workers asked for."""
+    workers = args.workers if args.workers.startswith("dask:") else int(args.workers)
+    return Run(args.run or Path("runs") / name, workers=workers, quiet=args.quiet)
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    return {"labels": parse_labels(args.labels)} if getattr(args, "labels", None) else {}
+
+
+def _cohort(args: Namespace, src: str) -> Cohort:
+    return Cohort.open(src, format=args.cohort_format, quiet=args.quiet, **_options(args))
+
+
+def demo(args: Namespace) -> Outcome:
+    """Phantoms all the way."""
+    from medseg.workflows.demo import demo as journey
+
+    return journey(open_run(args, "demo"), device=args.device)
+
+
+def ingest(args: Namespace) -> Outcome:
+    """Images of any layout -> ``ingest/<case>`` and the table."""
+    from medseg.workflows.journey import ingest_all
+
+    run = open_run(args, Path(args.src).stem or "cohort")
+    cohort = _cohort(args, args.src)
+    raw = ingest_all(run, cohort)
+    refused = [r for r in cohort.refused if r.status == "refused"]
+    counts = {
+        "taken": len(raw),
+        "refused": len(refused) + len(run.failures),
+        "skipped": len(cohort.refused) - len(refused),
+    }
+    said = ", ".join(f"{n} {state}" for state, n in counts.items())
+    text = f"ingest: {said}; the reason of each in {run.root / 'ingest.csv'}"
+    bad = counts["refused"]
+    return Outcome(counts, text + named_failures(run), 3 if bad else 0)
+
+
+def audit(args: Namespace) -> Outcome:
+    """What is wrong in a cohort."""
+    from medseg.workflows.looking import audit as journey
+
+    return journey(args.folder, lambda: _cohort(args, args.folder), open_run(args, _name(args.folder)))
+
+
+def plan(args: Namespace) -> Outcome:
+    """Cohort -> plan.yaml."""
+    from medseg.workflows.looking import plan as journey
+
+    run = open_run(args, _name(args.folder))
+    return journey(args.folder, lambda: _cohort(args, args.folder), run, args.overrides)
+
+
+def train(args: Namespace) -> Outcome:
+    """A recipe -> models and scores."""
+    from medseg.core.config import load_config
+    from medseg.workflows.settings import TrainSettings
+    from medseg.workflows.training import train as journey
+
+    settings = load_config(TrainSettings, args.config, args.overrides)
+    return journey(settings, open_run(args, settings.name), args.device)
+
+
+def predict(args: Namespace) -> Outcome:
+    """A model on new images."""
+    from medseg.workflows.predicting import predict as journey
+
+    formats = tuple(part.strip() for part in args.format.split(",") if part.strip())
+    return journey(args.model, args.src, args.out, formats=formats, device=args.device, quiet=args.quiet)
+
+
+def evaluate(args: Namespace) -> Outcome:
+    """Two folders of masks -> scores and report."""
+    from medseg.workflows.judging import evaluate as journey
+
+    labels = parse_labels(args.labels) if args.labels else None
+    return journey(
+        args.pred,
+        args.ref,
+        args.out,
+        labels=labels,
+        tolerance_mm=args.tolerance_mm,
+        workers=int(args.workers),
+        quiet=args.quiet,
+    )
+
+
+def validate(args: Namespace) -> Outcome:
+    """A model on an unseen cohort, against criteria."""
+    from medseg.workflows.judging import validate as journey
+
+    cohort = _cohort(args, args.cohort)
+    return journey(args.model, cohort, open_run(args, "validate"), accept=args.accept, device=args.device)
+
+
+def compare(args: Namespace) -> Outcome:
+    """Two score tables on the same cases."""
+    from medseg.workflows.judging import compare as journey
+
+    return journey(args.a, args.b, args.out)
+
+
+def export(args: Namespace) -> Outcome:
+    """A model in another form."""
+    from medseg.workflows.exporting import export as journey
+
+    return journey(args.model, args.out, to=args.to)
+
+
+def fetch(args: Namespace) -> Outcome:
+    """Download a public data set."""
+    from medseg.data.public import describe, fetch
+
+    if args.name == "list":
+        return Outcome({}, describe())
+    folder = fetch(args.name, args.folder, url=args.url, quiet=args.quiet)
+    return Outcome({"folder": str(folder)}, f"fetch: {args.name} lies in {folder}")
+
+
+def doctor(args: Namespace) -> Outcome:
+    """What this installation can do."""
+    from medseg.doctor import examine
+
+    return examine()
+
+
+def _name(folder: str) -> str:
+    return Path(folder).resolve().name
+
+
+VERBS: dict[str, Callable[[Namespace], Outcome]] = {
+    "demo": demo,
+    "ingest": ingest,
+    "audit": audit,
+    "plan": plan,
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
+    "validate": validate,
+    "compare": compare,
+    "export": export,
+    "fetch": fetch,
+    "doctor": doctor,
+}

@@ -1,0 +1,148 @@
+"""The first steps every journey shares: ingest, look, plan, prepare."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import read_json, write_json, write_text
+from medseg.core.run import Run
+from medseg.core.stage import Artifact
+from medseg.data.cohort import Case, Cohort, Ingesting
+from medseg.data.plan import Plan
+
+
+@dataclass(frozen=True)
+class Ingested(Mapping[str, Artifact]):
+    """The cases of a cohort that came through the door: case id -> ``ingest/<case>``."""
+
+    cohort: Cohort
+    artifacts: Mapping[str, Artifact]
+
+    def __getitem__(self, case_id: str) -> Artifact:
+        return self.artifacts[case_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.artifacts)
+
+    def __len__(self) -> int:
+        return len(self.artifacts)
+
+    def only(self, ids: Collection[str]) -> Ingested:
+        """These cases alone."""
+        keep = set(ids)
+        return Ingested(self.cohort, {k: v for k, v in self.artifacts.items() if k in keep})
+
+    def outside(self, ids: Collection[str]) -> Ingested:
+        """All cases but these: what training may look at when these are the test part."""
+        return self.only([case for case in self.artifacts if case not in set(ids)])
+
+    def source(self, case_id: str) -> dict[str, Any]:
+        """What is known of a case: ``source.json``."""
+        return read_json(self.artifacts[case_id] / "source.json")
+
+
+def ingest_all(run: Run, cohort: Cohort, settings: Ingesting | None = None) -> Ingested:
+    """Read, check and store every case; write ``cohort.json`` and ``ingest.csv``.
+
+    A case that is refused is a row in the table and in `run.failures`; the others go on.
+
+    Raises
+    ------
+    MedsegError
+        No case came through.
+    """
+    from medseg.data.tables import write_ingest_table
+    from medseg.stages.ingest import ingest
+
+    items = {case.id: case for case in cohort.cases}
+    made = run.map(
+        ingest, items, channels=cohort.channels, labels=cohort.labels, settings=settings or Ingesting()
+    )
+    _store_if_new(run, "cohort.json", cohort.public())
+    write_ingest_table(run.root / "ingest.csv", cohort, {k: f.public for k, f in made.failed.items()})
+    if not made:
+        raise MedsegError(
+            "no case could be ingested",
+            evidence=f"{len(made.failed)} failed, {len(cohort.refused)} refused",
+            mend="see ingest.csv in the run folder for the reason of each",
+        )
+    return Ingested(cohort, made.artifacts)
+
+
+def reopen(run_folder: str | Path) -> Ingested:
+    """The ingested cases of a run folder, without their original files.
+
+    Raises
+    ------
+    MedsegError
+        The folder holds no ingested cohort.
+    """
+    from medseg.core.stage import artifact_of
+
+    root = Path(run_folder)
+    if not (root / "cohort.json").is_file():
+        raise MedsegError(
+            "the folder holds no ingested cohort",
+            file=str(root),
+            mend="run 'medseg ingest SRC --run DIR' first, or give a data set",
+        )
+    cohort = Cohort.from_public(read_json(root / "cohort.json"))
+    there = {c.id: root / "ingest" / c.id for c in cohort.cases if (root / "ingest" / c.id).is_dir()}
+    return Ingested(cohort, {k: artifact_of(v) for k, v in there.items()})
+
+
+def make_plan(run: Run, raw: Ingested, **overrides: Any) -> Plan:
+    """Look at every case, then choose spacing, patch, batch, intensity and network, with reasons.
+
+    Parameters
+    ----------
+    run : Run
+        Fingerprints are kept in ``fingerprint/<case>``; the plan is written to ``plan.yaml``.
+    raw : Ingested
+        The cases to look at: training cases only, so that nothing of the test part leaks in.
+    **overrides
+        Choices to fix (``patch=(48, 64, 1)``); what depends on them derives itself again.
+    """
+    from medseg.data.planning import make_plan as choose
+    from medseg.stages.fingerprint import fingerprint, read_fingerprint
+
+    values = tuple(label.value for label in raw.cohort.labels)
+    looked = run.map(fingerprint, dict(raw.artifacts), label_values=values)
+    plan = choose([read_fingerprint(a) for a in looked.values()], raw.cohort, overrides)
+    write_plan(run.root / "plan.yaml", plan)
+    return plan
+
+
+def write_plan(file: Path, plan: Plan) -> None:
+    """The plan as YAML for people, each choice followed by its reason."""
+    from omegaconf import OmegaConf
+
+    write_text(file, OmegaConf.to_yaml(OmegaConf.create(plan.model_dump(mode="json"))))
+
+
+def prepare_all(run: Run, raw: Ingested, plan: Plan) -> Mapping[str, Artifact]:
+    """Every case on the plan's grid and intensity scale, as arrays that training can map."""
+    from medseg.stages.prepare import prepare
+
+    return run.map(prepare, dict(raw.artifacts), preparation=plan.preparation())
+
+
+def patients_of(cases: Collection[Case]) -> dict[str, str]:
+    """Case id -> patient key."""
+    return {case.id: case.patient for case in cases}
+
+
+def _store_if_new(run: Run, name: str, content: Any) -> None:
+    """Write JSON unless the same content lies there already (a finished run stays untouched)."""
+    file = run.root / name
+    try:
+        same = read_json(file) == content
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        run.lock()
+        write_json(file, content)

@@ -1,0 +1,212 @@
+"""A model on new images: weights loaded once, each case whole or not at all, a report of all."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.core.errors import CaseError, MedsegError
+from medseg.core.files import read_json, sha256_of, write_json
+from medseg.core.lock import lock_folder, release_folder
+from medseg.core.progress import progress
+from medseg.core.values import digest
+from medseg.data.cohort import Case, Cohort
+from medseg.imaging.image import Image, write_image
+from medseg.imaging.masks import Postprocessing
+from medseg.learning.settings import Prediction
+from medseg.workflows.outcome import Outcome
+
+if TYPE_CHECKING:
+    from medseg.learning.model import Models
+
+log = logging.getLogger("medseg")
+
+FORMATS = ("nifti", "seg")
+
+
+def predict(
+    model: str | Path,
+    src: str | Path,
+    out: str | Path,
+    *,
+    formats: Collection[str] = ("nifti",),
+    device: str = "auto",
+    prediction: Prediction | None = None,
+    postprocessing: Postprocessing | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Predict every case of `src`: ``OUT/<case>.nii.gz``, ``OUT/<case>.seg.dcm``, ``OUT/report.json``.
+
+    Masks lie on the source's own grid, in its own axis order. A case that was predicted before from
+    the same bytes by the same weights is kept; one that fails is named and the others go on.
+
+    Parameters
+    ----------
+    model : path
+        Model folder, fold folder, or run folder (all its folds: mean of their probabilities).
+    src : path
+        A NIfTI file, a folder of cases, or a DICOM study.
+    out : path
+        Folder to write to; held by this process while it works.
+    formats : collection of str
+        ``nifti`` and/or ``seg`` (DICOM SEG, for DICOM sources).
+
+    Raises
+    ------
+    MedsegError
+        No model, no images, an unknown format, or a folder that cannot be written.
+    """
+    from medseg.learning.model import open_models
+
+    _check_formats(formats)
+    out = Path(out)
+    cohort = _open(src, quiet)
+    lock_folder(out)
+    try:
+        models = open_models(model, device)
+        rows = [_refused_row(r) for r in cohort.refused if r.status == "refused"]
+        for case in progress(cohort.cases, "predict", quiet=quiet):
+            rows.append(
+                _one(
+                    models,
+                    case,
+                    out,
+                    tuple(formats),
+                    prediction or Prediction(),
+                    postprocessing or Postprocessing(),
+                )
+            )
+        write_json(out / "report.json", _report(models, rows))
+    finally:
+        release_folder(out)
+    return _outcome(rows, out)
+
+
+def _one(
+    models: Models,
+    case: Case,
+    out: Path,
+    formats: tuple[str, ...],
+    prediction: Prediction,
+    postprocessing: Postprocessing,
+) -> dict[str, Any]:
+    """Predict one case, or say why not; the row for ``report.json`` (no path in it)."""
+    key = digest(
+        {
+            "case": case.but(groups={}),
+            "weights": models.digest,
+            "formats": list(formats),
+            "prediction": prediction,
+            "steps": postprocessing,
+        }
+    )
+    done = _kept(out, case.id, key)
+    if done is not None:
+        return done
+    start = time.perf_counter()
+    try:
+        facts = _written(models, case, out, formats, prediction, postprocessing)
+    except CaseError as error:
+        error.with_case(case.id)
+        log.error("%s", error)
+        return {"case": case.id, "status": "failed", "reason": error.public()}
+    except Exception as error:  # one bad case must not end the others
+        log.error("case %s: unexpected %s: %s", case.id, type(error).__name__, error)
+        return {"case": case.id, "status": "failed", "reason": f"unexpected {type(error).__name__}"}
+    seconds = round(time.perf_counter() - start, 2)
+    row = {"case": case.id, "status": "predicted", "key": key, "seconds": seconds, **facts}
+    write_json(_marker(out, case.id), row)
+    return row
+
+
+def _written(
+    models: Models,
+    case: Case,
+    out: Path,
+    formats: tuple[str, ...],
+    prediction: Prediction,
+    postprocessing: Postprocessing,
+) -> dict[str, Any]:
+    from medseg.data.reading import read_case_image
+    from medseg.imaging.masks import apply_steps, volumes_ml
+
+    image = read_case_image(case, models.channels)
+    if models.task == "classification":
+        return {"probabilities": models.classify(image), "files": {}}
+    mask = apply_steps(models.segment(image, prediction), postprocessing.steps)
+    written = [_write(kind, case, mask, models, out) for kind in formats]
+    volumes = volumes_ml(mask, models.labels)
+    return {
+        "volumes_ml": {name: round(ml, 4) for name, ml in volumes.items()},
+        "files": {file.name: sha256_of(file) for file in written},
+    }
+
+
+def _write(kind: str, case: Case, mask: Image, models: Models, out: Path) -> Path:
+    if kind == "nifti":
+        file = out / f"{case.id}.nii.gz"
+        write_image(mask, file)
+        return file
+    from medseg.imaging.dicom_seg import write_seg
+
+    source = next(iter(case.images.values()))
+    if source.kind != "dicom":
+        raise CaseError(
+            "DICOM SEG needs the DICOM series the image came from",
+            case=case.id,
+            evidence=f"the source is {source.kind}",
+            mend="give the DICOM series, or --format nifti",
+        )
+    file = out / f"{case.id}.seg.dcm"
+    write_seg(mask, models.labels, source.files, file)
+    return file
+
+
+def _open(src: str | Path, quiet: bool) -> Cohort:
+    cohort = Cohort.open(src, quiet=quiet)
+    if not cohort.cases:
+        reasons = sorted({f"{r.series}: {r.reason}" for r in cohort.refused})
+        raise MedsegError(
+            "no image in the source can be predicted",
+            evidence="; ".join(reasons[:5]) or "nothing found",
+            mend="give a NIfTI file, a folder of cases or a DICOM study",
+        )
+    return cohort
+
+
+def _kept(out: Path, case_id: str, key: str) -> dict[str, Any] | None:
+    """The row of a case done before, when key and files still hold."""
+    try:
+        row = read_json(_marker(out, case_id))
+    except (OSError, ValueError):
+        return None
+    whole = all((out / name).is_file() and sha256_of(out / name) == sha for name, sha in row["files"].items())
+    return {**row, "status": "kept"} if row["key"] == key and whole else None
+
+
+def _marker(out: Path, case_id: str) -> Path:
+    return out / ".done" / f"{case_id}.json"
+
+
+def _refused_row(refusal: Any) -> dict[str, Any]:
+    return {"case": refusal.case or refusal.series, "status": "refused", "reason": refusal.reason}
+
+
+def _report(models: Models, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"model": models.card(), "cases": rows, "counts": _counts(rows)}
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
+    states = [row["status"] for row in rows]
+    return {state: states.count(state) for state in sorted(set(states))}
+
+
+def _outcome(rows: list[dict[str, Any]], out: Path) -> Outcome:
+    bad = [row for row in rows if row["status"] in ("failed", "refused")]
+    counts = ", ".join(f"{n} {state}" for state, n in _counts(rows).items())
+    named = "".join(f"\n  {row['case']}: {row['reason'].splitlines()[0]}" for row in bad)
+    text = f"predict: {counts}; results in {out}{named}"
+    return Outcome({"cases": rows, "counts": _counts(rows)}, text, 3 if bad else 0)

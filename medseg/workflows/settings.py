@@ -1,0 +1,68 @@
+"""The settings of a recipe: one frozen model, read from YAML, checked before anything is touched."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from medseg.core.values import Value
+from medseg.data.cohort import Ingesting, Task
+from medseg.evaluation.policy import Scoring
+from medseg.imaging.masks import Postprocessing
+from medseg.learning.settings import Prediction, Training
+from medseg.learning.tracking import Tracking
+
+
+class CohortSettings(Value):
+    """Where the images are and what they are."""
+
+    root: str = ""
+    """Data set folder, manifest, or DICOM folder; relative paths count from the current folder."""
+    format: str = "auto"
+    name: str = ""
+    labels: dict[str, int] = {}
+    """Name to value; taken from the data set's own description where it has one."""
+    channels: tuple[str, ...] = ()
+    image: str = ""
+    """Glob of the images below the root (format ``nifti``)."""
+    reference: str = ""
+    """Glob of the references below the root (format ``nifti``)."""
+    exclude: tuple[str, ...] = ()
+    """Case ids to leave out."""
+
+
+class SplitSettings(Value):
+    """Who is trained on and who is judged: always by patient."""
+
+    test: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the patients locked away as test part."""
+    folds: int = Field(default=5, ge=1, le=50)
+    """Cross-validation folds over the rest; 1 trains one model on the rest and judges it on the test part."""
+    seed: int = 0
+    open_test: bool | None = None
+    """Judge on the test part at the end; by default only when there is a single fold."""
+
+    def judges_test(self) -> bool:
+        """Whether the test part is opened in this run."""
+        return self.folds == 1 if self.open_test is None else self.open_test
+
+
+class TrainSettings(Value):
+    """A training recipe: ``medseg train CONFIG``."""
+
+    name: str = Field(default="training", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    task: Task = "segmentation"
+    cohort: CohortSettings = CohortSettings()
+    ingest: Ingesting = Ingesting()
+    split: SplitSettings = SplitSettings()
+    plan: dict[str, Any] = {}
+    """Choices of the plan to override; the rest derives itself again."""
+    training: Training = Training()
+    prediction: Prediction = Prediction()
+    postprocessing: Postprocessing = Postprocessing()
+    scoring: Scoring = Scoring()
+    export: tuple[Literal["seg"], ...] = ()
+    """DICOM objects written for the cases judged, when their source is DICOM."""
+    tracking: Tracking = Tracking()
+    """MLflow: by default a local SQLite file beside the runs; MLFLOW_TRACKING_URI wins."""

@@ -1,0 +1,182 @@
+"""From prepared cases to models that are judged on cases they have not seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from medseg.core.errors import MedsegError
+from medseg.core.run import Run
+from medseg.core.stage import Artifact
+from medseg.data.cohort import Cohort, Fold, Split
+from medseg.data.plan import Plan
+from medseg.evaluation.policy import Scoring
+from medseg.imaging.masks import Postprocessing
+from medseg.learning.settings import Prediction, Training
+from medseg.learning.tracking import Tracking
+from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all
+from medseg.workflows.opening import open_cohort
+from medseg.workflows.outcome import Outcome
+from medseg.workflows.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from medseg.evaluation.scoring import Scores
+
+log = logging.getLogger("medseg")
+
+
+def train_folds(
+    run: Run,
+    prepared: Mapping[str, Artifact],
+    split: Split,
+    plan: Plan,
+    training: Training,
+    *,
+    device: str = "auto",
+    tracking: Tracking | None = None,
+) -> dict[str, Artifact]:
+    """One model a fold, each trained on its own training cases and nothing else.
+
+    Returns the ``model`` part of ``train/<fold>``, by fold name (``fold0``, ...).
+
+    Raises
+    ------
+    MedsegError
+        A fold could not be trained: there is nothing to judge without it.
+    """
+    from medseg.stages.train import train
+
+    items = {f"fold{n}": _training_item(fold, prepared) for n, fold in enumerate(split.folds)}
+    made = run.map(train, items, plan=plan, training=training, device=device, tracking=tracking or Tracking())
+    if made.failed:
+        failure = next(iter(made.failed.values()))
+        raise MedsegError(f"training of {failure.item} ended early", evidence=failure.message)
+    return {name: artifact.part("model") for name, artifact in made.items()}
+
+
+def predict_cases(
+    run: Run,
+    raw: Ingested,
+    models: Mapping[str, Collection[Artifact]],
+    prediction: Prediction,
+    device: str = "auto",
+) -> dict[str, Artifact]:
+    """Predict each case with the models named for it (several: mean of their probabilities)."""
+    from medseg.stages.predict import predict
+
+    items = {c: (raw[c], *models[c]) for c in models if c in raw}
+    return dict(run.map(predict, items, prediction=prediction, device=device))
+
+
+def judge(
+    run: Run,
+    raw: Ingested,
+    predicted: Mapping[str, Artifact],
+    cases: Iterable[str],
+    *,
+    postprocessing: Postprocessing | None = None,
+    scoring: Scoring | None = None,
+) -> Scores:
+    """Mask steps, then scores of every case that was to be predicted; missing ones count as such."""
+    from medseg.evaluation.scoring import Scores
+    from medseg.stages.postprocess import postprocess
+    from medseg.stages.score import read_rows, score
+
+    scoring = scoring or Scoring()
+    masks: Mapping[str, Artifact] = predicted
+    if raw.cohort.task == "segmentation":
+        masks = run.map(postprocess, dict(predicted), postprocessing=postprocessing or Postprocessing())
+    items = {c: (masks.get(c), raw[c]) for c in cases if c in raw}
+    scored = run.map(score, items, labels=raw.cohort.labels, scoring=scoring)
+    scores = Scores([row for a in scored.values() for row in read_rows(a)], scoring=scoring)
+    return scores
+
+
+def held_out(split: Split, models: Mapping[str, Artifact], test: bool) -> dict[str, tuple[Artifact, ...]]:
+    """Which models judge which case: a fold's own model, and all of them for the test part."""
+    judges = {case: (models[f"fold{n}"],) for n, fold in enumerate(split.folds) for case in fold.valid}
+    if test:
+        judges |= {case: tuple(models.values()) for case in split.test}
+    return judges
+
+
+def cross_validate(
+    run: Run,
+    cohort: Cohort,
+    plan: Plan,
+    training: Training | None = None,
+    *,
+    folds: int = 5,
+    test: float = 0.0,
+    seed: int = 0,
+    device: str = "auto",
+    prediction: Prediction | None = None,
+    postprocessing: Postprocessing | None = None,
+    scoring: Scoring | None = None,
+    tracking: Tracking | None = None,
+) -> Scores:
+    """Train a model a fold and judge every case by the model that has not seen its patient.
+
+    Parameters
+    ----------
+    run : Run
+        Where everything is kept: called again, nothing is done twice.
+    cohort : Cohort
+        Cases with references.
+    plan : Plan
+        From `make_plan`, changed or not.
+    training : Training, optional
+        Epochs or budget, rate, loss, ...
+    folds : int
+        Folds over the patients outside the test part; 1 trains one model and needs `test` > 0.
+    test : float
+        Share of the patients locked away; judged only when `folds` is 1.
+
+    Returns
+    -------
+    Scores
+        One row a case, label and metric; `scores.models` holds the fold models.
+    """
+    raw = ingest_all(run, cohort)
+    split = cohort.split(test=test, folds=folds, seed=seed)
+    prepared = prepare_all(run, raw.outside(split.test), plan)
+    models = train_folds(run, prepared, split, plan, training or Training(), device=device, tracking=tracking)
+    judges = held_out(split, models, test=folds == 1)
+    predicted = predict_cases(run, raw, judges, prediction or Prediction(), device)
+    scores = judge(run, raw, predicted, judges, postprocessing=postprocessing, scoring=scoring)
+    return scores.but(models=_load(models))
+
+
+def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
+    """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM SEG)."""
+    from medseg.workflows.reporting import export_seg, report_training
+
+    cohort = open_cohort(settings.cohort, settings.task, run.quiet)
+    split = settings.split
+    parts = cohort.split(test=split.test, folds=split.folds, seed=split.seed)
+    raw = ingest_all(run, cohort, settings.ingest)
+    seen = raw.outside(parts.test)
+    plan = make_plan(run, seen, budget_minutes=settings.training.budget_minutes, **settings.plan)
+    prepared = prepare_all(run, seen, plan)
+    models = train_folds(
+        run, prepared, parts, plan, settings.training, device=device, tracking=settings.tracking
+    )
+    judges = held_out(parts, models, split.judges_test())
+    predicted = predict_cases(run, raw, judges, settings.prediction, device)
+    scores = judge(
+        run, raw, predicted, judges, postprocessing=settings.postprocessing, scoring=settings.scoring
+    )
+    if "seg" in settings.export:
+        export_seg(run, raw, judges)
+    return report_training(run, raw, parts, plan, settings, scores)
+
+
+def _training_item(fold: Fold, prepared: Mapping[str, Artifact]) -> dict[str, Any]:
+    return {"fold": fold, **{case: prepared[case] for case in fold.train if case in prepared}}
+
+
+def _load(models: Mapping[str, Artifact]) -> list[Any]:
+    from medseg.learning.model import Model
+
+    return [Model.load(artifact.path) for artifact in models.values()]
