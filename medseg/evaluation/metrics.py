@@ -1,0 +1,100 @@
+"""The metrics by name: how each is measured, its unit, and its definition in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medseg.core.registry import look_up
+from medseg.evaluation import overlap, surface
+from medseg.evaluation.surface import Pair
+
+Measure = Callable[[Pair, float], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: how it is measured, and what it says when one side is empty.
+
+    ``measure`` takes the pair of masks and the tolerance in mm. ``one_sided``: ``zero`` (overlaps),
+    ``diagonal`` (distances, see `Scoring.missed`) or ``measure`` (volumes: measured all the same).
+    ``bounds`` is the possible range.
+    """
+
+    title: str
+    unit: str
+    measure: Measure
+    one_sided: Literal["zero", "diagonal", "measure"]
+    better: Literal["high", "low", "zero", "none"]
+    bounds: tuple[float | None, float | None]
+    definition: str
+
+
+def _overlap(title: str, function: Callable[..., float], definition: str) -> Metric:
+    def measure(pair: Pair, _: float) -> float:
+        return function(pair.mask, pair.reference)
+
+    return Metric(title, "", measure, "zero", "high", (0, 1), definition)
+
+
+def _distance(title: str, function: Callable[[Pair], float], definition: str) -> Metric:
+    def measure(pair: Pair, _: float) -> float:
+        return function(pair)
+
+    return Metric(title, "mm", measure, "diagonal", "low", (0, None), definition)
+
+
+def _volume(title: str, side: Literal["mask", "reference"]) -> Metric:
+    def measure(pair: Pair, _: float) -> float:
+        return overlap.volume_ml(getattr(pair, side), pair.grid)
+
+    return Metric(title, "ml", measure, "measure", "none", (0, None), "voxel count x |det affine|")
+
+
+def _volume_error(pair: Pair, _: float) -> float:
+    return overlap.volume_error(pair.mask, pair.reference)
+
+
+_NSD = (
+    "normalised surface Dice: the part of both surfaces' area that lies within (<=) the tolerance of the "
+    "other; area-weighted surface elements"
+)
+_HD95 = (
+    "the larger of the two directed 95th percentiles of the distances between border voxels (voxels with a "
+    "face neighbour outside; voxels at the image edge count as border)"
+)
+_ERROR = "100 (prediction - reference) / reference, signed"
+
+METRICS: dict[str, Metric] = {
+    "dice": _overlap("Dice", overlap.dice, "2 |A and B| / (|A| + |B|), voxel counts"),
+    "iou": _overlap("IoU", overlap.iou, "|A and B| / |A or B|, voxel counts"),
+    "nsd": Metric("NSD", "", surface.nsd, "zero", "high", (0, 1), _NSD),
+    "hd95": _distance("HD95", surface.hd95, _HD95),
+    "hd": _distance("HD", surface.hd, "the largest distance between border voxels, both ways"),
+    "assd": _distance("ASSD", surface.assd, "mean distance between border voxels, both sets pooled"),
+    "masd": _distance("MASD", surface.masd, "mean of the two directed mean distances of border voxels"),
+    "volume_pred": _volume("Volume, prediction", "mask"),
+    "volume_ref": _volume("Volume, reference", "reference"),
+    "volume_error": Metric("Volume error", "%", _volume_error, "measure", "zero", (-100, None), _ERROR),
+}
+"""Metric name -> Metric. Outside this table a dotted name with ``(mask, reference, grid) -> float`` does;
+it is given the box around both masks, and is taken to be a score from 0 (missed) upwards."""
+
+
+def metric_of(name: str) -> Metric:
+    """The metric called `name`: one of `METRICS`, or the user's ``package.module:function``."""
+    if name in METRICS:
+        return METRICS[name]
+    function = look_up(dict.fromkeys(METRICS, _unused), name, "metric")
+
+    def measure(pair: Pair, _: float) -> float:
+        return float(function(pair.mask, pair.reference, pair.box_grid))
+
+    title = name.partition(":")[2]
+    said = (function.__doc__ or title).strip().split("\n")[0]
+    return Metric(title, "", measure, "zero", "high", (None, None), said)
+
+
+def _unused(*_: Any) -> float:
+    raise NotImplementedError

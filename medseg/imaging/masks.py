@@ -1,0 +1,160 @@
+"""Mask steps: what is done to a predicted label map before it is measured or exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import MedsegError
+from medseg.core.registry import look_up
+from medseg.core.values import Value
+from medseg.imaging.grid import Grid
+from medseg.imaging.image import Image
+from medseg.imaging.labels import Labels
+
+Bool = NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
+
+
+class Step(Value):
+    """One mask step: a name in `MASK_STEPS` (or ``package.module:function``) for some label values.
+
+    ``labels`` empty means every label of the mask, one after the other. ``settings`` are handed to the
+    step by keyword (``{"ml": 0.5}``).
+    """
+
+    step: str
+    labels: tuple[int, ...] = ()
+    settings: dict[str, float] = {}
+
+
+class Postprocessing(Value):
+    """Mask steps in the order they are carried out; none by default."""
+
+    steps: tuple[Step, ...] = ()
+
+
+def keep_largest(mask: Bool, grid: Grid) -> Bool:
+    """Only the largest component (neighbours by face, edge or corner); of equals, the first met.
+
+    Parameters
+    ----------
+    mask : bool array (I, J, K)
+        An empty mask comes back empty.
+    """
+    parts, sizes = _components(mask)
+    return parts == int(np.argmax(sizes)) + 1 if sizes.size else mask
+
+
+def fill_holes(mask: Bool, grid: Grid) -> Bool:
+    """The mask with its enclosed cavities: background that no path by faces leads out of.
+
+    A single slice is filled in its plane.
+    """
+    from scipy import ndimage
+
+    flat = _drop_flat_axis(mask)
+    return ndimage.binary_fill_holes(flat).reshape(mask.shape)  # type: ignore[union-attr]
+
+
+def drop_below_ml(mask: Bool, grid: Grid, ml: float = 0.0) -> Bool:
+    """Without the components smaller than `ml` millilitres (neighbours by face, edge or corner)."""
+    parts, sizes = _components(mask)
+    kept = np.concatenate([[False], sizes * grid.voxel_ml >= ml])
+    return kept[parts]
+
+
+MaskStep = Callable[..., Bool]
+MASK_STEPS: dict[str, MaskStep] = {
+    "keep_largest": keep_largest,
+    "fill_holes": fill_holes,
+    "drop_below_ml": drop_below_ml,
+}
+"""Step name -> ``(mask bool (I, J, K), grid, **settings) -> mask``; the extension point for mask steps."""
+
+
+def apply_steps(mask: Image, steps: Sequence[Step]) -> Image:
+    """Carry out mask steps on a label map, label by label.
+
+    A step takes voxels away from its own label (they become background) and may add voxels only where
+    there is background: one label never overwrites another.
+
+    Parameters
+    ----------
+    mask : Image
+        Integer array [1, I, J, K]; it is not changed.
+    steps : sequence of Step
+
+    Raises
+    ------
+    MedsegError
+        Unknown step name, or settings the step does not take.
+    """
+    array = mask.array[0].copy()
+    for step in steps:
+        function = look_up(MASK_STEPS, step.step, "mask step")
+        for value in step.labels or _values(array):
+            _apply(function, array, value, mask.grid, step)
+    return mask.but(array)
+
+
+def volume_ml(mask: Image, value: int) -> float:
+    """Volume of one label: voxel count times |det affine|, in millilitres."""
+    return float(np.count_nonzero(mask.array[0] == value) * mask.grid.voxel_ml)
+
+
+def volumes_ml(mask: Image, labels: Labels) -> dict[str, float]:
+    """Volume of every label by name, in millilitres; 0.0 for a label that is not there."""
+    counts = np.bincount(mask.array.ravel())
+    return {
+        label.name: float(counts[label.value] * mask.grid.voxel_ml) if label.value < counts.size else 0.0
+        for label in labels
+    }
+
+
+def boxes_of(array: NDArray[Any]) -> dict[int, Box]:
+    """The smallest box around every label value of an integer array (I, J, K), background left out."""
+    from scipy import ndimage
+
+    found = ndimage.find_objects(np.asarray(array))
+    return {value: box for value, box in enumerate(found, 1) if box is not None}
+
+
+def _apply(function: MaskStep, array: NDArray[Any], value: int, grid: Grid, step: Step) -> None:
+    box = boxes_of(array == value).get(1)
+    if box is None:
+        return
+    inside = array[box]
+    before = inside == value
+    try:
+        after = function(before, _part(grid, box), **step.settings)
+    except TypeError as error:
+        raise MedsegError(
+            f"mask step '{step.step}' does not take these settings", evidence=str(error)
+        ) from error
+    inside[before & ~after] = 0
+    inside[after & (inside == 0)] = value
+
+
+def _part(grid: Grid, box: Box) -> Grid:
+    return grid.cropped([s.start for s in box], [s.stop - s.start for s in box])
+
+
+def _values(array: NDArray[Any]) -> list[int]:
+    return [int(v) for v in np.unique(array) if v != 0]
+
+
+def _components(mask: Bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Components (1, 2, ...) and their voxel counts."""
+    from scipy import ndimage
+
+    parts, n = ndimage.label(mask, np.ones((3, 3, 3)))  # type: ignore[misc]
+    return parts, np.bincount(parts.ravel(), minlength=n + 1)[1:]
+
+
+def _drop_flat_axis(mask: Bool) -> Bool:
+    flat = [axis for axis in range(3) if mask.shape[axis] == 1]
+    return mask.squeeze(flat[-1]) if flat else mask
