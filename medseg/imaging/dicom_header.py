@@ -1,0 +1,288 @@
+"""One DICOM file to plain values: what geometry and grouping need of a header, and nothing else."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Vector = tuple[float, ...]
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+_NATIVE = frozenset({"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+# fmt: off
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
+    "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelSpacing",
+    "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices",
+    "EchoTime", "EchoNumbers", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
+    "BurnedInAnnotation", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ReferencedSeriesSequence",
+]
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one file says of its image; identifying values never show in `repr`.
+
+    A value that is absent is None or empty; a number that cannot be read as one is NaN.
+    """
+
+    file: Path = field(repr=False)
+    syntax: str
+    sop_class: str
+    modality: str
+    image_type: tuple[str, ...]
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    photometric: str
+    bits: int
+    has_pixels: bool
+    modality_lut: bool
+    burned_in: bool
+    planes: tuple[Plane, ...]
+    sop_uid: str = field(repr=False)
+    series_uid: str = field(repr=False)
+    study_uid: str = field(repr=False)
+    frame_of_reference: str = field(repr=False)
+    referenced_series: str = field(repr=False)
+    patient: str = field(repr=False)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the pixels must go through a decoder of foreign code."""
+        return self.syntax not in _NATIVE
+
+    @property
+    def claimed_bytes(self) -> int:
+        """Bytes of pixel data the header promises, decoded."""
+        return (self.rows * self.columns * self.frames * self.samples * self.bits + 7) // 8
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One frame in the patient: all lengths in mm, directions and positions in LPS.
+
+    `spacing_mm` is (between rows, between columns), DICOM's order.
+    """
+
+    file: Path = field(repr=False)
+    frame: int
+    position: Vector | None
+    orientation: Vector | None
+    spacing_mm: Vector | None
+    thickness_mm: float | None
+    gap_mm: float | None
+    slope: float
+    intercept: float
+    echo: tuple[float | None, str]
+    rows: int
+    columns: int
+    image_type: tuple[str, ...]
+    compressed: bool
+    sop_uid: str = field(repr=False)
+
+
+@contextmanager
+def tolerant() -> Iterator[None]:
+    """Read files as they are: faults of value syntax are judged by us, not warned about."""
+    import pydicom.config as config
+
+    before = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode = before
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether the first bytes are those of DICOM, with or without a preamble."""
+    with file.open("rb") as stream:
+        start = stream.read(132)
+    if len(start) < 16:
+        return False
+    bare = start[:2] in (b"\x02\x00", b"\x08\x00") and start[3] == 0 and start[2] < 0x40
+    return start[128:] == b"DICM" or bare
+
+
+def read_header(file: Path) -> Header | None:
+    """The header of a DICOM file, or None when the file is not DICOM at all.
+
+    Only named tags are read and the pixel data are not touched. Deflated files, which may unfold
+    without bound, are not read: their `syntax` alone is told.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    if not is_dicom(file):
+        return None
+    try:
+        with tolerant():
+            syntax = _syntax(file)
+            if syntax == DEFLATED:
+                return _nothing_but(file, syntax)
+            dataset = dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+            return _header(file, dataset, syntax)
+    except (
+        InvalidDicomError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        EOFError,
+        NotImplementedError,
+    ):
+        return None
+
+
+def _syntax(file: Path) -> str:
+    from pydicom.filereader import read_file_meta_info
+
+    with file.open("rb") as stream:
+        stream.seek(128)
+        if stream.read(4) != b"DICM":
+            return ""
+    return str(read_file_meta_info(file).get("TransferSyntaxUID", ""))
+
+
+def _nothing_but(file: Path, syntax: str) -> Header:
+    return Header(
+        file, syntax, "", "", (), 0, 0, 0, 0, "", 0, False, False, False, (), "", "", "", "", "", ""
+    )
+
+
+def _header(file: Path, dataset: Dataset, syntax: str) -> Header | None:
+    if not len(dataset):
+        return None
+    header = Header(
+        file=file,
+        syntax=syntax or str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", "")),
+        sop_class=text_of(dataset, "SOPClassUID"),
+        modality=text_of(dataset, "Modality"),
+        image_type=_words(dataset, "ImageType"),
+        rows=_whole(dataset, "Rows"),
+        columns=_whole(dataset, "Columns"),
+        frames=_whole(dataset, "NumberOfFrames", 1),
+        samples=_whole(dataset, "SamplesPerPixel", 1),
+        photometric=text_of(dataset, "PhotometricInterpretation"),
+        bits=_whole(dataset, "BitsAllocated"),
+        has_pixels=_whole(dataset, "Rows") > 0,
+        modality_lut="ModalityLUTSequence" in dataset,
+        burned_in=text_of(dataset, "BurnedInAnnotation").upper() == "YES",
+        planes=(),
+        sop_uid=text_of(dataset, "SOPInstanceUID"),
+        series_uid=text_of(dataset, "SeriesInstanceUID"),
+        study_uid=text_of(dataset, "StudyInstanceUID"),
+        frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
+        referenced_series=_referenced(dataset),
+        patient=_patient(dataset),
+    )
+    return replace(header, planes=tuple(_planes(header, dataset)))
+
+
+def _planes(header: Header, dataset: Dataset) -> Iterator[Plane]:
+    groups = dataset.get("PerFrameFunctionalGroupsSequence")
+    if not groups:
+        yield _plane(header, 0, [dataset])
+        return
+    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
+    for number, group in enumerate(groups):
+        # a value stands per frame, or shared, or (legacy) at the top: the nearest one counts
+        yield _plane(header, number, [*_inside(group), *(i for s in shared for i in _inside(s)), dataset])
+
+
+def _inside(group: Dataset) -> Iterator[Dataset]:
+    for element in group:
+        if element.VR == "SQ" and element.value:
+            yield element.value[0]
+
+
+def _plane(header: Header, number: int, places: list[Dataset]) -> Plane:
+    def numbers(keyword: str) -> Vector | None:
+        return next((n for n in (numbers_of(p, keyword) for p in places) if n), None)
+
+    def number_or(keyword: str, default: float | None) -> float | None:
+        found = numbers(keyword)
+        return found[0] if found else default
+
+    echo_name = next((t for t in (text_of(p, "EchoNumbers") for p in places) if t), "")
+    return Plane(
+        file=header.file,
+        frame=number,
+        position=numbers("ImagePositionPatient"),
+        orientation=numbers("ImageOrientationPatient"),
+        spacing_mm=numbers("PixelSpacing"),
+        thickness_mm=number_or("SliceThickness", None),
+        gap_mm=number_or("SpacingBetweenSlices", None),
+        slope=float(number_or("RescaleSlope", 1.0) or 0.0),
+        intercept=float(number_or("RescaleIntercept", 0.0) or 0.0),
+        echo=(number_or("EchoTime", number_or("EffectiveEchoTime", None)), echo_name),
+        rows=header.rows,
+        columns=header.columns,
+        image_type=header.image_type,
+        compressed=header.compressed,
+        sop_uid=header.sop_uid,
+    )
+
+
+def numbers_of(dataset: Dataset, keyword: str) -> Vector | None:
+    """The numbers of an element; None when absent or empty, NaN where they cannot be read as numbers."""
+    try:
+        value = dataset.get(keyword)
+        if value is None or value == "":
+            return None
+        several = value if isinstance(value, list | tuple) or hasattr(value, "__iter__") else [value]
+        return tuple(float(v) for v in several) or None
+    except (ValueError, TypeError, OverflowError):
+        return (math.nan,)
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """The element as stripped text; empty when absent or unreadable."""
+    try:
+        value = dataset.get(keyword)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return ""
+    return "" if value is None else str(value).strip().strip("\0")
+
+
+def _words(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    try:
+        value: Any = dataset.get(keyword)
+    except (ValueError, TypeError):
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(v) for v in value or ())
+
+
+def _whole(dataset: Dataset, keyword: str, default: int = 0) -> int:
+    found = numbers_of(dataset, keyword)
+    return default if not found else int(found[0]) if math.isfinite(found[0]) else -1
+
+
+def _referenced(dataset: Dataset) -> str:
+    references = dataset.get("ReferencedSeriesSequence")
+    return text_of(references[0], "SeriesInstanceUID") if references else ""
+
+
+def _patient(dataset: Dataset) -> str:
+    """Who the patient is, in words for the keyed hash only: number and issuer, else name and birth date."""
+    number = text_of(dataset, "PatientID")
+    if number:
+        return f"{number}|{text_of(dataset, 'IssuerOfPatientID')}"
+    name = f"{text_of(dataset, 'PatientName')}|{text_of(dataset, 'PatientBirthDate')}"
+    return "" if name == "|" else name

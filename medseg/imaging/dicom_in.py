@@ -1,0 +1,198 @@
+"""DICOM folders to volumes: find every series by content, order it by geometry, read it as float32.
+
+`find_series` opens headers only and says of each series what becomes of it; `read_series` decodes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import CaseError, MedsegError
+from medseg.core.files import files_below
+from medseg.imaging.deidentify import keyed_hash, project_key
+from medseg.imaging.dicom_header import Header, read_header
+from medseg.imaging.dicom_pixels import stored_values
+from medseg.imaging.dicom_series import SEG_CLASS, LeftOut, Series, series_of
+from medseg.imaging.image import Image
+
+
+@dataclass(frozen=True)
+class SegFile:
+    """A DICOM SEG object found beside images, and what it says it belongs to (in memory only)."""
+
+    file: Path = field(repr=False)
+    series: str
+    patient_key: str = field(repr=False)
+    frame_of_reference: str = field(repr=False)
+    referenced_series: str = field(repr=False)
+
+    def belongs_to(self, series: Series) -> bool:
+        """Whether it names this series; without a reference, whether it shares its frame and patient."""
+        if self.referenced_series and series.series_uid:
+            return self.referenced_series == series.series_uid
+        same_frame = self.frame_of_reference == series.frame_of_reference != ""
+        return same_frame and self.patient_key == series.patient_key
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds: volumes, segmentations, and all the rest with the reason."""
+
+    series: list[Series]
+    segs: list[SegFile]
+    left_out: list[LeftOut]
+
+
+def find_series(root: str | Path) -> tuple[list[Series], list[LeftOut]]:
+    """Every image volume below a folder (or in one file), and everything that is none.
+
+    Files are known by content, not by name. Volumes come sorted by `uid_hash`.
+
+    Raises
+    ------
+    MedsegError
+        The folder is not there, or holds no DICOM file.
+    """
+    found = find_dicom(root)
+    return found.series, found.left_out
+
+
+def find_dicom(root: str | Path) -> Found:
+    """As `find_series`, with the DICOM SEG objects listed apart.
+
+    Raises
+    ------
+    MedsegError
+        The folder is not there, or holds no DICOM file.
+    """
+    files = _files(Path(root))
+    headers = [(file, read_header(file)) for file in files]
+    good = [h for _, h in headers if h is not None]
+    if not good:
+        raise MedsegError(
+            "no DICOM file found", file=str(root), evidence=f"{len(files)} file(s) looked at",
+            mend="give the folder that holds the series",
+        )  # fmt: skip
+    key = project_key()
+    segs = [_seg(h, key) for h in good if h.sop_class == SEG_CLASS]
+    made = [thing for group in _by_series(good) for thing in series_of(group, key)]
+    series = sorted((m for m in made if isinstance(m, Series)), key=lambda s: s.uid_hash)
+    left = [m for m in made if isinstance(m, LeftOut)]
+    return Found(series, segs, [*left, *_junk([f for f, h in headers if h is None])])
+
+
+def series_of_files(files: Sequence[str | Path]) -> Series:
+    """The one volume that a list of files makes.
+
+    Raises
+    ------
+    CaseError
+        They make no volume, or more than one.
+    """
+    headers = [read_header(Path(f)) for f in files]
+    good = [h for h in headers if h is not None]
+    made = [thing for group in _by_series(good) for thing in series_of(group, project_key())]
+    series = [m for m in made if isinstance(m, Series)]
+    if len(series) == 1:
+        return series[0]
+    refused = next((m for m in made if isinstance(m, LeftOut) and m.status == "refused"), None)
+    if refused is not None and not series:
+        raise refused.error()
+    raise CaseError(
+        f"the files make {len(series)} volumes, not one",
+        file=str(files[0]) if files else None,
+        evidence=f"{len(files)} files, {len(good)} of them DICOM",
+    )
+
+
+def read_series(series: Series) -> Image:
+    """Decode a series: float32 ``[1, column, row, slice]`` after rescale, on `series.grid`.
+
+    CT is in HU. Slope and intercept are applied slice by slice in float64; nothing is reoriented,
+    clipped or rounded.
+
+    Raises
+    ------
+    CaseError
+        Pixel data that are cut off, do not decode within the limits, or are of another size than the
+        header says.
+    """
+    volume = np.empty((len(series.planes), series.shape[1], series.shape[0]), np.float32)
+    frames = _frames(series)
+    for index, plane in enumerate(series.planes):
+        picture = frames[plane.file]
+        if plane.frame >= len(picture) or picture[plane.frame].shape != volume.shape[1:]:
+            raise CaseError(
+                "an image is of another size than its header says",
+                case=series.uid_hash, file=str(plane.file),
+                evidence=f"{picture.shape[1:]} for {volume.shape[1:]} (rows, columns)",
+            )  # fmt: skip
+        volume[index] = picture[plane.frame].astype(np.float64) * plane.slope + plane.intercept
+    _refuse_not_finite(volume, series)
+    return Image(np.ascontiguousarray(volume.transpose(2, 1, 0))[None], series.grid)
+
+
+def _frames(series: Series) -> dict[Path, NDArray[np.generic]]:
+    frames: dict[Path, NDArray[np.generic]] = {}
+    for compressed in (False, True):
+        files = tuple(dict.fromkeys(p.file for p in series.planes if p.compressed == compressed))
+        if files:
+            try:
+                frames |= dict(zip(files, stored_values(files, compressed, series.pixel_bytes), strict=True))
+            except CaseError as error:
+                raise error.with_case(series.uid_hash) from error
+    return frames
+
+
+def _refuse_not_finite(volume: NDArray[np.float32], series: Series) -> None:
+    bad = int(volume.size - np.isfinite(volume).sum())
+    if bad:
+        raise CaseError(
+            "the image has voxels that are not numbers",
+            case=series.uid_hash, evidence=f"{bad} of {volume.size} voxels are NaN or infinite",
+        )  # fmt: skip
+
+
+def _files(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise MedsegError(
+            "there is no such folder", file=str(root), mend="give the folder that holds the series"
+        )
+    return files_below(root)
+
+
+def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
+    """Headers that share a series UID; without one, those of one study, frame and modality."""
+    groups: dict[tuple[str, ...], list[Header]] = {}
+    for header in headers:
+        if header.sop_class == SEG_CLASS:
+            continue
+        name = (header.series_uid,) if header.series_uid else (
+            "", header.study_uid, header.frame_of_reference, header.modality, header.patient
+        )  # fmt: skip
+        groups.setdefault(name, []).append(header)
+    return list(groups.values())
+
+
+def _seg(header: Header, key: bytes) -> SegFile:
+    return SegFile(
+        file=header.file,
+        series=keyed_hash(header.series_uid or str(header.file.name), key),
+        patient_key=header.patient or header.study_uid or header.frame_of_reference,
+        frame_of_reference=header.frame_of_reference,
+        referenced_series=header.referenced_series,
+    )
+
+
+def _junk(files: Sequence[Path]) -> list[LeftOut]:
+    if not files:
+        return []
+    reason = f"{len(files)} file(s) are not DICOM or not readable"
+    return [LeftOut("-", "skipped", reason, "", len(files), "", str(files[0]))]
