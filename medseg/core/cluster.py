@@ -9,6 +9,9 @@ from typing import Any
 
 from medseg.core.errors import MedsegError
 
+TIMEOUT = "20s"
+"""How long a scheduler may take to answer."""
+
 
 def dask_executor(where: str) -> Executor:
     """An executor on the Dask scheduler at `where` (``tcp://host:port`` or a scheduler file).
@@ -25,9 +28,9 @@ def dask_executor(where: str) -> Executor:
             "--workers dask:... needs Dask, which is not installed",
             mend="pip install 'medseg[cluster]'",
         ) from error
-    address = {"scheduler_file": where} if Path(where).is_file() else {"address": where}
+    address: dict[str, Any] = {"scheduler_file": where} if Path(where).is_file() else {"address": where}
     try:
-        client = Client(**address, timeout="20s")
+        client = Client(**address, timeout=TIMEOUT)
     except (OSError, ValueError) as error:
         raise MedsegError(
             "no Dask scheduler answers", evidence=where, mend="start one: dask scheduler"

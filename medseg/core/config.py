@@ -63,9 +63,7 @@ def _from_file(file: str | Path | None) -> Any:
             mend="correct the line named above",
         ) from error
     if not OmegaConf.is_dict(loaded):
-        raise MedsegError(
-            "the configuration file must hold 'key: value' lines, not a list", file=str(file)
-        )
+        raise MedsegError("the configuration file must hold 'key: value' lines, not a list", file=str(file))
     return loaded
 
 
@@ -79,9 +77,7 @@ def _from_overrides(overrides: Sequence[str]) -> Any:
     try:
         return OmegaConf.from_dotlist(list(overrides))
     except (YAMLError, OmegaConfBaseException) as error:
-        raise MedsegError(
-            "an override cannot be read", evidence=" ".join(str(error).split())
-        ) from error
+        raise MedsegError("an override cannot be read", evidence=" ".join(str(error).split())) from error
 
 
 def _plain(settings: Any) -> dict[str, Any]:

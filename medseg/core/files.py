@@ -23,7 +23,7 @@ def written_whole(file: Path) -> Iterator[Path]:
     try:
         yield beside
         sync(beside)
-        os.replace(beside, file)
+        beside.replace(file)
         sync(file.parent)
     finally:
         beside.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def replace_folder(made: Path, final: Path) -> None:
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
-        os.replace(final, old)
-    os.replace(made, final)
+        final.replace(old)
+    made.replace(final)
     sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)

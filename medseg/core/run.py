@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -133,6 +133,7 @@ class Run:
     ) -> list[tuple[_Task, dict[str, Any]]]:
         todo = []
         for name, item in items.items():
+            _check_name(name)
             parts = st.key_parts(info, item, shared)
             folder = self.root / info.name / name
             record = st.read_record(folder)
@@ -152,6 +153,7 @@ class Run:
         parts_of = {task.name: parts for task, parts in todo}
         for task, parts in todo:
             st.open_partial(task.partial, st.key_of(info, parts))
+            (task.partial / st.BEGUN).unlink(missing_ok=True)
         with meter(info.name, total=len(todo), quiet=self.quiet) as bar:
             for task, seconds, error in self._calls(info, [task for task, _ in todo]):
                 if error is None:
@@ -171,10 +173,26 @@ class Run:
             yield from self._spread(tasks)
 
     def _spread(self, tasks: list[_Task]) -> Iterator[tuple[_Task, float, Exception | None]]:
-        """Send tasks to the executor; when a worker is killed, find out which task killed it."""
+        """Send tasks to the executor; when a worker is killed, find out which task killed it.
+
+        A pool dies with its worker. The few tasks that had begun are tried alone, each in a worker of
+        its own; the others go to a new pool.
+        """
+        while tasks:
+            lost = yield from self._spread_once(tasks)
+            begun = [task for task in lost if (task.partial / st.BEGUN).exists()] or lost
+            for task in begun:
+                yield (task, *_call_alone(task))
+            tasks = [task for task in lost if task not in begun]
+
+    def _spread_once(
+        self, tasks: list[_Task]
+    ) -> Generator[tuple[_Task, float, Exception | None], None, list[_Task]]:
+        """Yield what comes back from one executor; return the tasks that never did."""
         lost: list[_Task] = []
-        with self._executor() as executor:
-            waiting: dict[Future[tuple[float, Exception | None]], _Task] = {}
+        waiting: dict[Future[tuple[float, Exception | None]], _Task] = {}
+        executor = self._executor()
+        try:
             for task in tasks:
                 try:
                     waiting[executor.submit(_call, task)] = task
@@ -182,12 +200,15 @@ class Run:
                     lost.append(task)
             for future in as_completed(waiting):
                 try:
-                    yield (waiting[future], *future.result())
+                    outcome = future.result()
                 except Exception as error:  # a dead worker, whatever the executor calls it
                     log.debug("worker lost: %s", type(error).__name__)
                     lost.append(waiting[future])
-        for task in lost:
-            yield (task, *_call_alone(task))
+                else:
+                    yield (waiting[future], *outcome)
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)  # Ctrl-C does not wait for the whole batch
+        return lost
 
     def _executor(self) -> Executor:
         workers = str(self.workers)
@@ -200,8 +221,8 @@ class Run:
     def _finish(
         self, info: st.StageInfo, task: _Task, parts: Mapping[str, Any], seconds: float
     ) -> st.Artifact:
-        (task.partial / "error.txt").unlink(missing_ok=True)
-        (task.partial / ".key").unlink(missing_ok=True)
+        for note in ("error.txt", st.KEY, st.BEGUN):
+            (task.partial / note).unlink(missing_ok=True)
         files = st.artifact_of(task.partial).files
         record = {
             "stage": info.name,
@@ -228,6 +249,16 @@ class Run:
             log.error("%s", failure.message)
 
 
+def _check_name(name: str) -> None:
+    """An item's name becomes a folder: it may not lead elsewhere, nor hide."""
+    if not name or name.startswith(".") or any(c in name for c in "/\\\0\n"):
+        raise MedsegError(
+            "an item's name must be fit for a folder's name",
+            evidence=repr(name),
+            mend="use letters, digits, '.', '-' and '_', not beginning with '.'",
+        )
+
+
 def _why_not_kept(
     folder: Path, record: Mapping[str, Any] | None, key: str, parts: Mapping[str, Any]
 ) -> str | None:
@@ -240,9 +271,12 @@ def _why_not_kept(
 def _call(task: _Task) -> tuple[float, Exception | None]:
     """Run one stage function in its partial folder; the error, if any, is returned and kept."""
     start = time.perf_counter()
+    (task.partial / st.BEGUN).touch()
     try:
         task.function(task.item, **task.shared, out=task.partial)
-    except Exception as error:  # any fault of one item must not end the others
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # not only Exception: codecs in Rust panic past it
         write_text(task.partial / "error.txt", _trace_without_values(error))
         return time.perf_counter() - start, _portable(error)
     return time.perf_counter() - start, None
@@ -262,9 +296,7 @@ def _call_alone(task: _Task) -> tuple[float, Exception | None]:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_prepare_worker
-    )
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_worker)
 
 
 def _prepare_worker() -> None:
@@ -273,7 +305,7 @@ def _prepare_worker() -> None:
         os.environ[name] = "1"
 
 
-def _portable(error: Exception) -> Exception:
+def _portable(error: BaseException) -> Exception:
     """Errors of ours travel as they are; others as their type and text (they may not pickle)."""
     if isinstance(error, MedsegError):
         return error

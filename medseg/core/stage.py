@@ -14,6 +14,8 @@ from medseg.core.values import digest, identity_of
 F = TypeVar("F", bound=Callable[..., None])
 
 RECORD = "record.json"
+KEY, BEGUN = ".key", ".begun"
+"""Marks in an unfinished folder: what it will be, and that a worker took it up. Gone when it is whole."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Artifact:
 def artifact_of(folder: Path) -> Artifact:
     """Hash every file of `folder` (its record excepted)."""
     files = {f.relative_to(folder).as_posix(): f for f in files_below(folder)}
-    return Artifact(folder, {n: sha256_of(f) for n, f in files.items() if n not in (RECORD, ".key")})
+    return Artifact(folder, {n: sha256_of(f) for n, f in files.items() if n not in (RECORD, KEY, BEGUN)})
 
 
 def key_parts(info: StageInfo, item: Any, shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,9 +112,11 @@ def key_of(info: StageInfo, parts: Mapping[str, Any]) -> str:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished folder, or None when there is none that can be read."""
     try:
-        return read_json(folder / RECORD)
+        record = read_json(folder / RECORD)
     except (OSError, ValueError):
         return None
+    whole = isinstance(record, dict) and all(isinstance(record.get(k), dict) for k in ("inputs", "outputs"))
+    return record if whole else None
 
 
 def why_again(record: Mapping[str, Any] | None, parts: Mapping[str, Any]) -> str:
@@ -135,11 +139,13 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
 
 def open_partial(partial: Path, key: str) -> Path:
     """The unfinished folder for `key`: kept when it is of the same key, made empty otherwise."""
-    mark = partial / ".key"
+    mark = partial / KEY
     if not (mark.is_file() and mark.read_text() == key):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         mark.write_text(key)
+    for cut_off in partial.rglob(".*.tmp.*"):  # a file whose writer was killed (see written_whole)
+        cut_off.unlink(missing_ok=True)
     return partial
 
 

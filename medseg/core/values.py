@@ -84,7 +84,9 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
 def _explain(model: type[BaseModel], error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where} = {error['input']!r}: {error['msg']}"
+        seen = repr(error["input"])
+        seen = seen if len(seen) <= 80 else seen[:77] + "..."
+        return f"{where} = {seen}: {error['msg']}"
     known = _fields_at(model, error["loc"][:-1])
     guess = nearest(str(error["loc"][-1]), known)
     hint = f"did you mean '{guess}'?" if guess else f"known here: {', '.join(known)}"

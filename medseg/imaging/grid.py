@@ -150,10 +150,8 @@ def ras_from_lps(affine: ArrayLike) -> Affine:
 
 def _check(shape: tuple[int, ...], affine: Affine) -> None:
     if len(shape) != 3 or min(shape, default=0) < 1:
-        raise MedsegError(
-            "a grid needs three axes with at least one voxel each", evidence=f"shape {shape}"
-        )
-    broken = affine.shape != (4, 4) or not np.isfinite(affine).all()
+        raise MedsegError("a grid needs three axes with at least one voxel each", evidence=f"shape {shape}")
+    broken = affine.shape != (4, 4) or not np.isfinite(affine).all() or (affine[3] != (0, 0, 0, 1)).any()
     if broken or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise MedsegError(
             "the affine does not place the voxels: it must be 4 x 4, finite and invertible",

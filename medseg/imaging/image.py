@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +82,7 @@ def read_mask(file: str | Path) -> Image:
     """
     array, grid = _read(Path(file))
     if array.shape[0] != 1:
-        raise CaseError(
-            "a mask has one channel", file=str(file), evidence=f"{array.shape[0]} channels"
-        )
+        raise CaseError("a mask has one channel", file=str(file), evidence=f"{array.shape[0]} channels")
     return Image(whole_numbers(array, str(file)), grid)
 
 
@@ -93,7 +90,8 @@ def whole_numbers(array: NDArray[Any], file: str | None = None) -> NDArray[Any]:
     """The array as ``uint8`` (``uint16`` above 255); refused when values are not whole."""
     if array.dtype.kind == "f":
         rounded = np.rint(array)
-        off = ~(np.abs(array - rounded) <= 1e-3)
+        with np.errstate(invalid="ignore"):  # infinite minus infinite is no whole number either
+            off = ~(np.abs(array - rounded) <= 1e-3)
         if off.any():
             raise CaseError(
                 "the mask has values that are not whole numbers",
@@ -104,9 +102,7 @@ def whole_numbers(array: NDArray[Any], file: str | None = None) -> NDArray[Any]:
         array = rounded
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 65535:
-        raise CaseError(
-            "mask values must lie from 0 to 65535", file=file, evidence=f"{low} to {high}"
-        )
+        raise CaseError("mask values must lie from 0 to 65535", file=file, evidence=f"{low} to {high}")
     return array.astype(np.uint8 if high <= 255 else np.uint16)
 
 
@@ -149,7 +145,7 @@ def canonical(image: Image) -> Image:
     order = [axes.index(world) for world in range(3)]
     array = np.transpose(image.array, [0, *(a + 1 for a in order)])
     flips = [i for i, a in enumerate(order) if signs[a] < 0]
-    array = np.flip(array, [f + 1 for f in flips])
+    array = np.flip(array, tuple(f + 1 for f in flips))
     return Image(array, canonical_grid(image.grid))
 
 
@@ -170,7 +166,7 @@ def from_canonical(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     """Undo `canonical`: an array ``[C, ...]`` on ``canonical_grid(grid)`` back in the order of `grid`."""
     axes, signs = grid.nearest_axes()
     order = [axes.index(world) for world in range(3)]
-    flips = [i + 1 for i, a in enumerate(order) if signs[a] < 0]
+    flips = tuple(i + 1 for i, a in enumerate(order) if signs[a] < 0)
     return np.transpose(np.flip(array, flips), [0, *(a + 1 for a in axes)])
 
 
@@ -189,7 +185,10 @@ def _open_isal(filename: Any, mode: str = "rb", **_: Any) -> Any:
 
     if "r" in mode:
         return igzip.open(filename, mode)
-    return igzip.IGzipFile("", mode, 2, open(filename, mode), mtime=0)  # noqa: SIM115
+    raw = Path(filename).open(mode)  # noqa: SIM115
+    stream = igzip.IGzipFile("", mode, 2, raw, mtime=0)
+    stream.myfileobj = raw  # type: ignore[assignment]  # closed with the stream, as gzip does with files it opened itself
+    return stream
 
 
 def _read(file: Path) -> tuple[NDArray[Any], Grid]:
@@ -206,16 +205,20 @@ def _read(file: Path) -> tuple[NDArray[Any], Grid]:
         raise CaseError(
             "the file is not there", file=str(file), mend="correct the path, or leave the case out"
         ) from error
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
-        if isinstance(error, MedsegError):
-            raise
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise CaseError(
             "the file cannot be read to its end as NIfTI",
             file=str(file),
-            evidence=f"{type(error).__name__}: {error}; {file.stat().st_size if file.exists() else 0} bytes",
+            evidence=f"{_said(error, file)}; {file.stat().st_size if file.exists() else 0} bytes",
             mend="copy or export it again: it is damaged, cut off, or of another format",
         ) from error
     return _with_place(array, affine, file)
+
+
+def _said(error: Exception, file: Path) -> str:
+    """A library's complaint without the file's name and place."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text.replace(str(file), "the file").replace(file.name, "the file")
 
 
 def _with_place(array: NDArray[Any], affine: Any, file: Path) -> tuple[NDArray[Any], Grid]:
@@ -242,6 +245,7 @@ def _voxels(nifti: Any, file: Path) -> NDArray[Any]:
         )
     array = np.asanyarray(nifti.dataobj)
     if array.dtype == np.float64:
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 means infinite, which the caller refuses
+            array = array.astype(np.float32)
     array = array.reshape(shape + (1,) * (3 - len(shape)))
     return np.ascontiguousarray(np.moveaxis(array, 3, 0)) if array.ndim == 4 else array[None]

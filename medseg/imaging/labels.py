@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from medseg.core.errors import MedsegError
-from medseg.core.values import Value
+from medseg.core.values import Value, validated
 
 _COLOURS = ("#e4572e", "#2e86ab", "#f6ae2d", "#6a994e", "#8e6bbf", "#17a398", "#d1495b", "#8d6e63")
 
@@ -46,7 +46,7 @@ def labels(**values: int) -> Labels:
     >>> [label.name for label in labels(kidney=1, tumour=2)]
     ['kidney', 'tumour']
     """
-    return checked(Label(value=value, name=name) for name, value in values.items())
+    return checked(validated(Label, {"value": value, "name": name}) for name, value in values.items())
 
 
 def parse_labels(text: str) -> Labels:
@@ -59,11 +59,10 @@ def parse_labels(text: str) -> Labels:
     """
     try:
         pairs = [part.split("=") for part in text.split(",") if part.strip()]
-        return checked(Label(value=int(value), name=name.strip()) for name, value in pairs)
+        named = [{"name": name.strip(), "value": int(value)} for name, value in pairs]
     except ValueError as error:
-        raise MedsegError(
-            f"labels '{text}' cannot be read", mend="write them as name=1,other=2"
-        ) from error
+        raise MedsegError(f"labels '{text}' cannot be read", mend="write them as name=1,other=2") from error
+    return checked(validated(Label, label) for label in named)
 
 
 def checked(found: Iterable[Label]) -> Labels:
