@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medseg.core.errors import CaseError
+from medseg.core.errors import CaseError, MedsegError
 from medseg.data.cohort import Cohort, Refusal
 from medseg.data.discover import Draft, Frame, LabelsLike, as_labels, assemble, log, refusal, skipped
 from medseg.data.discover_table import hashed_patient
 from medseg.imaging.dicom_in import SegFile, find_dicom
+from medseg.imaging.dicom_seg_in import segment_names
 from medseg.imaging.dicom_series import LeftOut, Series
+from medseg.imaging.labels import Labels
 
 
 def from_dicom(
@@ -37,8 +39,22 @@ def from_dicom(
         else:
             drafts.append(_draft(series, segs, channel))
     refused += _lonely(found.segs, found.series)
-    frame = Frame((channel,), as_labels(labels), name=name or "cohort", quiet=quiet)
+    named = as_labels(labels) or _labels_of(found.segs)
+    frame = Frame((channel,), named, name=name or "cohort", quiet=quiet)
     return assemble(drafts, frame, refused)
+
+
+def _labels_of(segs: Sequence[SegFile]) -> Labels:
+    """Labels by the names of the segments, in the order they are met; refused later where they differ."""
+    names = dict.fromkeys(name for seg in segs for name in _segment_names(seg))
+    return as_labels({name: number for number, name in enumerate(names, start=1)})
+
+
+def _segment_names(seg: SegFile) -> list[str]:
+    try:
+        return [name[:64] for name in segment_names(seg.file).values() if name]
+    except MedsegError:  # a damaged SEG is refused when its case is read
+        return []
 
 
 def _draft(series: Series, segs: Sequence[SegFile], channel: str) -> Draft:

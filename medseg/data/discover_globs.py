@@ -176,6 +176,8 @@ def _channels(images: Found, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], 
         return (name,), {
             k: {name if c == there[0] else c: f for c, f in v.items()} for k, v in images.items()
         }
+    if len(there) == 1:  # one file with all channels in it; ingest takes them apart in this order
+        return wanted, {k: dict.fromkeys(wanted, v[there[0]]) for k, v in images.items() if there[0] in v}
     if wanted or not there:
         return wanted or ("image",), images
     masks = [c for c in there if "mask" in c.lower()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.errors import MedsegError
+from medseg.core.files import files_below
 from medseg.core.registry import look_up
 from medseg.data.cohort import Cohort
 from medseg.data.discover import kind_of
@@ -22,6 +23,14 @@ FORMATS: dict[str, Callable[..., Cohort]] = {
     "dicom": Cohort.from_dicom,
     "classes": Cohort.from_classes,
 }
+_COMMON = ("labels", "channels", "name", "quiet")
+_OWN = {
+    "msd": ("need_reference",),
+    "nnunet": ("need_reference",),
+    "nifti": ("image", "reference", "need_reference"),
+    "csv": ("roles",),
+    "dicom": ("need_reference",),
+}
 MANIFESTS = ("manifest.csv", "manifest.json", "cohort.csv", "labels.csv", "cases.csv")
 
 
@@ -32,11 +41,27 @@ def open_cohort(root: str | Path, format: str = "auto", **options: Any) -> Cohor
         raise MedsegError("the data set is not there", file=str(path), mend="correct its path")
     if path.is_dir() and not any(path.iterdir()):
         raise MedsegError("the folder is empty", file=str(path), mend="give the folder that holds the images")
-    chosen, place = guess_format(path) if format == "auto" else (format, path)
-    if format in ("csv", "manifest") and path.is_dir():
-        place = _manifest(path) or path
     given = {k: v for k, v in options.items() if v not in (None, "", (), {}, [])}
-    return look_up(FORMATS, chosen, "format")(place, **given)
+    if format == "auto" and "image" in given:
+        format = "nifti"
+    chosen, place = guess_format(path) if format == "auto" else (format, path)
+    if format == "csv" and path.is_dir():
+        place = _manifest(path) or path
+    constructor = look_up(FORMATS, chosen, "format")
+    _check_options(chosen, given)
+    return constructor(place, **given)
+
+
+def _check_options(format: str, given: dict[str, Any]) -> None:
+    """Refuse options that the format has no use for."""
+    known = [*_COMMON, *_OWN.get(format, ())]
+    for option in given:
+        if option not in known:
+            raise MedsegError(
+                f"format {format} has no option '{option}'",
+                evidence=f"it has: {', '.join(known)}",
+                mend="take the option out, or name the format the data set really has (format=...)",
+            )
 
 
 def guess_format(path: Path) -> tuple[str, Path]:
@@ -49,6 +74,8 @@ def guess_format(path: Path) -> tuple[str, Path]:
     table = _manifest(path)
     if table is not None:
         return "csv", table
+    if _mostly_dicom(path):
+        return "dicom", path
     if _has_classes(path):
         return "classes", path
     return ("nifti" if _has_images(path) else "dicom"), path
@@ -82,6 +109,20 @@ def _manifest(root: Path) -> Path | None:
 
 def _is_path(root: Path, name: str, column: str) -> bool:
     return any((root / row[column]).is_file() for row in read_rows(root / name)[1] if row.get(column))
+
+
+def _mostly_dicom(root: Path) -> bool:
+    """More DICOM files than other images below `root` (a result in NIfTI may lie beside a study)."""
+    files = files_below(root)
+    images = sum(1 for f in files if kind_of(f) and not f.name.startswith("."))
+    return images < sum(1 for f in files if kind_of(f) is None and _is_dicom(f))
+
+
+def _is_dicom(file: Path) -> bool:
+    if file.suffix.lower() in (".dcm", ".ima"):
+        return True
+    with file.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _has_images(root: Path) -> bool:

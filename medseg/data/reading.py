@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
 from medseg.data.cohort import Case, Ingesting, Source
+from medseg.data.references import SETTING, checked_reference, label_voxels
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, read_image, same_place
 from medseg.imaging.labels import Labels
-
-SETTING = "ingest"
-"""Section of a configuration in which the proposed mappings go."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,11 @@ def read_channels(case: Case, channels: Sequence[str]) -> tuple[dict[str, Image]
     return {c: found[c] for c in channels}, list(dict.fromkeys(notes))
 
 
-def read_source(source: Source, grid: Grid | None = None) -> tuple[Image, list[str]]:
-    """The image of a source as float32 and what the reader remarks; `grid` is where a SEG belongs."""
+def read_source(source: Source, grid: Grid | None = None, labels: Labels = ()) -> tuple[Image, list[str]]:
+    """The image of a source as float32 and what the reader remarks.
+
+    For a DICOM SEG, `grid` is where it belongs and `labels` says what value a segment's name has.
+    """
     if not source.files:
         raise CaseError("the source of the image is not known here", mend="ingest from the original files")
     if source.kind == "nifti":
@@ -102,7 +102,7 @@ def read_source(source: Source, grid: Grid | None = None) -> tuple[Image, list[s
         from medseg.imaging.raster import read_raster
 
         return read_raster(source.files[0])
-    return _read_dicom(source, grid)
+    return _read_dicom(source, grid, labels)
 
 
 def read_case_image(case: Case, channels: Sequence[str]) -> Image:
@@ -132,16 +132,16 @@ def read_case_image(case: Case, channels: Sequence[str]) -> Image:
     return first.but(np.concatenate([images[c].array for c in channels]))
 
 
-def _read_dicom(source: Source, grid: Grid | None) -> tuple[Image, list[str]]:
+def _read_dicom(source: Source, grid: Grid | None, labels: Labels) -> tuple[Image, list[str]]:
     if source.kind == "dicom":
         from medseg.imaging.dicom_in import read_series, series_of_files
 
         series = series_of_files(source.files)
         return read_series(series), list(series.notes)
     if source.kind == "seg" and grid is not None:
-        from medseg.imaging.dicom_seg import read_seg
+        from medseg.imaging.dicom_seg_in import read_seg
 
-        return read_seg(source.files[0], grid), []
+        return read_seg(source.files[0], grid, labels=labels or None), []
     raise CaseError(f"a source of kind '{source.kind}' cannot be read here", file=source.files[0])
 
 
@@ -173,12 +173,6 @@ def compact(image: Image) -> Image:
     return image.but(whole) if np.array_equal(whole, array) else image
 
 
-def label_voxels(mask: Image) -> dict[int, int]:
-    """Foreground value -> number of voxels."""
-    values, counts = np.unique(mask.array, return_counts=True)
-    return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
-
-
 def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> Image | None:
     if case.reference is None:
         if settings.require_reference and case.label_class is None:
@@ -190,7 +184,7 @@ def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> I
             )
         return None
     try:
-        raw, _ = read_source(case.reference, grid)
+        raw, _ = read_source(case.reference, grid, labels)
     except CaseError as error:
         error.what = f"reference: {error.what}"
         raise
@@ -203,75 +197,6 @@ def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> I
             mend="resample one onto the other, or pair the right files",
         )
     return checked_reference(raw, labels, settings)
-
-
-def checked_reference(raw: Image, labels: Labels, settings: Ingesting) -> Image:
-    """The reference with whole, configured values, after threshold and map where these are set.
-
-    Raises
-    ------
-    CaseError
-        Values that are not whole or not configured, with voxel counts and a proposed mapping.
-    """
-    array = raw.array
-    if settings.label_threshold is not None:
-        array = (array > settings.label_threshold).astype(np.float32)
-    rounded = np.rint(array)
-    whole = bool((np.abs(array - rounded) <= 1e-3).all())
-    values, counts = np.unique(rounded if whole else array, return_counts=True)
-    known = {0, *settings.label_map, *(label.value for label in labels)}
-    strange = [float(v) for v in values if v not in known] if labels or not whole else []
-    if strange or not whole or values[0] < 0 or values[-1] > 65535:
-        raise _not_configured(values, counts, strange, whole, labels)
-    mapped = _mapped(rounded, values, settings.label_map)
-    return raw.but(mapped.astype(np.uint8 if mapped.max() <= 255 else np.uint16))
-
-
-def _mapped(array: NDArray[Any], values: NDArray[Any], label_map: Mapping[int, int]) -> NDArray[Any]:
-    if not label_map:
-        return array
-    table = np.zeros(int(values[-1]) + 1, np.int64)
-    for value in values.astype(int):
-        table[value] = label_map.get(int(value), int(value))
-    return table[array.astype(np.int64)]
-
-
-def _not_configured(
-    values: NDArray[Any], counts: NDArray[Any], strange: Sequence[float], whole: bool, labels: Labels
-) -> CaseError:
-    what = "the reference has values that are not configured as labels"
-    if not whole:
-        what = "the reference has values that are not whole numbers"
-    names = ", ".join(f"{label.name}={label.value}" for label in labels) or "none configured"
-    return CaseError(
-        what,
-        evidence=f"voxels by value: {_counted(values, counts)}; labels: {names}",
-        mend=_proposal(values, strange, whole, labels),
-    )
-
-
-def _proposal(values: NDArray[Any], strange: Sequence[float], whole: bool, labels: Labels) -> str:
-    """A mapping that fits what was seen: a threshold for grey masks, a map for other numbers."""
-    high = float(values[-1])
-    if len(labels) == 1 and (not whole or (len(values) > 2 and high == 255 and values[0] >= 0)):
-        half = 0.5 if high <= 1 else float(int(high) // 2)
-        return f"a grey-valued mask? then set {SETTING}.label_threshold={half:g}"
-    if not whole:
-        return "save it with nearest-neighbour interpolation and an integer type"
-    targets = [label.value for label in labels]
-    if len(values) == 2 and len(strange) == 1 and len(labels) == 1:
-        return (
-            f"if {strange[0]:.0f} means {labels[0].name}: {SETTING}.label_map.{strange[0]:.0f}={targets[0]}"
-        )
-    maps = " ".join(f"{SETTING}.label_map.{v:.0f}=0" for v in strange[:4])
-    return (
-        f"add the missing labels to the configuration, or map the values, for example to background: {maps}"
-    )
-
-
-def _counted(values: NDArray[Any], counts: NDArray[Any], limit: int = 8) -> str:
-    pairs = [f"{v:.6g}: {n}" for v, n in zip(values, counts, strict=True)]
-    return ", ".join(pairs[:limit]) + (f" and {len(pairs) - limit} more values" if len(pairs) > limit else "")
 
 
 def source_record(case: Case, taken: TakenIn) -> dict[str, Any]:
@@ -291,8 +216,15 @@ def source_record(case: Case, taken: TakenIn) -> dict[str, Any]:
     }
     if taken.reference is not None:
         record["label_voxels"] = {str(v): n for v, n in label_voxels(taken.reference).items()}
-    modality = case.groups.get("modality")
+    modality = case.groups.get("modality") or _modality_of(list(taken.images))
     return record | ({"modality": modality} if modality else {})
+
+
+def _modality_of(channels: Sequence[str]) -> str | None:
+    """CT, MR or PT when a channel's name begins with it (MSD writes ``CT``, ``MRI``)."""
+    names = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
+    found = {names.get(channel.upper().partition("-")[0]) for channel in channels} - {None}
+    return found.pop() if len(found) == 1 else None
 
 
 def image_file(folder: Path, channel: str, channels: Sequence[str]) -> Path:
