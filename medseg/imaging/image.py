@@ -109,18 +109,39 @@ def whole_numbers(array: NDArray[Any], file: str | None = None) -> NDArray[Any]:
 def write_image(image: Image, file: str | Path) -> None:
     """Write NIfTI (``.nii`` or ``.nii.gz``), whole or not at all; the affine goes into sform and qform.
 
-    Bytes depend on the content alone (no time stamp), so that equal images have equal digests.
+    Bytes depend on the content alone (no time stamp), so that equal images have equal digests. Types
+    that NIfTI or its readers lack are stored in the next one that holds them: bool as uint8, float16
+    as float32, int64 as int32.
+
+    Raises
+    ------
+    MedsegError
+        Whole numbers beyond 32 bits.
     """
     import nibabel as nib
 
     fast_gzip()
     array = image.array[0] if image.array.shape[0] == 1 else np.moveaxis(image.array, 0, 3)
-    nifti = nib.Nifti1Image(np.asarray(array), image.grid.affine)  # type: ignore[no-untyped-call]
+    nifti = nib.Nifti1Image(_storable(array), image.grid.affine)  # type: ignore[no-untyped-call]
     nifti.set_sform(image.grid.affine, code=1)
     nifti.set_qform(image.grid.affine, code=1)
     nifti.header.set_xyzt_units("mm")
     with written_whole(Path(file)) as beside:
         nib.save(nifti, beside)
+
+
+def _storable(array: NDArray[Any]) -> NDArray[Any]:
+    wanted = {"bool": np.uint8, "float16": np.float32, "int64": np.int32, "uint64": np.uint32}
+    kind = wanted.get(array.dtype.name)
+    if kind is None:
+        return np.asarray(array)
+    stored = array.astype(kind)
+    if array.dtype.kind in "iu" and not np.array_equal(stored, array):
+        raise MedsegError(
+            "whole numbers beyond 32 bits cannot be stored as NIfTI",
+            evidence=f"{array.min()} to {array.max()}",
+        )
+    return stored
 
 
 def same_place(image: Image, other: Image, what: str = "image and reference") -> None:
