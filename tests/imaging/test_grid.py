@@ -72,11 +72,8 @@ def test_every_world_axis_is_taken_once(grid: Grid) -> None:
     axes, signs = grid.nearest_axes()
     assert sorted(axes) == [0, 1, 2]
     assert set(signs) <= {-1, 1}
-    assert (
-        len({frozenset("LR"), frozenset("PA"), frozenset("IS")} & {frozenset(p) for p in ("LR", "PA", "IS")})
-        == 3
-    )
-    assert len(grid.axis_codes) == 3
+    pairs = ("LR", "PA", "IS")
+    assert sorted(next(p for p in pairs if code in p) for code in grid.axis_codes) == sorted(pairs)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +105,7 @@ def test_resampling_to_the_same_spacing_changes_nothing(grid: Grid) -> None:
 @given(grids(), s.tuples(*[s.integers(-5, 5)] * 3))
 def test_a_crop_keeps_every_voxel_where_it_is(grid: Grid, start: tuple[int, int, int]) -> None:
     part = grid.cropped(start, (2, 2, 2))
-    assert np.allclose(part.to_mm((1, 0, 1)), grid.to_mm(np.array(start) + (1, 0, 1)))
+    assert np.allclose(part.to_mm((1, 0, 1)), grid.to_mm(np.add(start, (1, 0, 1))))
     assert part.cropped([-n for n in start], grid.shape).matches(grid)
 
 
@@ -150,8 +147,8 @@ def _with(place: tuple[int, int], value: float) -> Affine:
 
 @pytest.mark.parametrize(
     "affine",
-    [np.zeros((4, 4)), np.eye(3), np.eye(4)[:3], _with((0, 0), 0.0), _with((0, 3), np.nan), _with((1, 1), np.inf),
-     _with((3, 0), 1.0), _with((3, 3), 0.0)],
+    [np.zeros((4, 4)), np.eye(3), np.eye(4)[:3], _with((0, 0), 0.0), _with((0, 3), np.nan),
+     _with((1, 1), np.inf), _with((3, 0), 1.0), _with((3, 3), 0.0)],
 )  # fmt: skip
 def test_an_affine_that_places_nothing_is_refused(affine: Affine) -> None:
     with pytest.raises(MedsegError, match="does not place the voxels"):
