@@ -1,115 +1,156 @@
-"""From two masks to rows: every metric of every label of a case."""
+"""Scores: the tidy rows of a study, as a table, a summary, a list of the worst."""
 
 from __future__ import annotations
 
+import csv
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medseg.core.errors import MedsegError
+from medseg.core.files import write_text
 from medseg.evaluation.metrics import metric_of
-from medseg.evaluation.policy import Scoring, Status, status_of
-from medseg.evaluation.surface import Pair
-from medseg.imaging.image import Image
-from medseg.imaging.labels import Label, Labels
-from medseg.imaging.masks import Box, boxes_of
+from medseg.evaluation.pairs import COLUMNS, Row, invalid_rows, score_pair
+from medseg.evaluation.policy import STATUSES, Scoring
 
-Row = dict[str, Any]
-"""case, patient, label, metric, value (float or None), unit, status."""
-
-COLUMNS = ("case", "patient", "label", "metric", "value", "unit", "status")
+__all__ = ["Scores", "invalid_rows", "read_rows", "rows_to_csv", "score_pair", "sorted_rows"]
 
 
-def score_pair(
-    prediction: Image | None,
-    reference: Image,
-    labels: Labels,
-    scoring: Scoring,
-    case: str,
-    patient: str | None = None,
-) -> list[Row]:
-    """Every metric of every label of one case.
+@dataclass
+class Scores:
+    """Tidy rows of a study and the choices behind them; `models` is filled by the workflow that trained them.
 
-    Parameters
-    ----------
-    prediction : Image or None
-        Label map [1, I, J, K]; None when there is no prediction (counted as missed).
-    reference : Image
-        Label map on the same grid.
-    labels : Labels
-        Labels to measure; other values are background.
-    scoring : Scoring
-    case, patient : str
-        Ids for the rows; the case stands for the patient when none is given.
-
-    Returns
-    -------
-    list of rows
-        Keys `COLUMNS`. A prediction on another grid gives rows with status ``invalid`` and no value.
+    >>> row = dict(case="a", patient="p", label="kidney", metric="dice", value=0.9, unit="", status="ok")
+    >>> scores = Scores([row])
+    >>> scores.worst(1)[0]["case"]
+    'a'
     """
-    who = (case, patient if patient is not None else case)
-    if prediction is not None and not prediction.grid.matches(reference.grid):
-        return invalid_rows(labels, scoring, case, patient)
-    there = boxes_of(reference.array[0])
-    predicted = boxes_of(prediction.array[0]) if prediction is not None else {}
-    rows: list[Row] = []
-    for label in labels:
-        box = _union(predicted.get(label.value), there.get(label.value))
-        pair = _pair(prediction, reference, label, box)
-        status = status_of(label.value in predicted, label.value in there)
-        rows += _label_rows(pair, label, status if prediction is not None else "not_predicted", scoring, who)
-    return rows
+
+    rows: list[Row]
+    scoring: Scoring = field(default_factory=Scoring)
+    models: list[Any] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_csv(cls, file: str | Path, scoring: Scoring | None = None) -> Scores:
+        """Read a scores.csv.
+
+        Raises
+        ------
+        MedsegError
+            Missing file, other columns, or a value that is not a number.
+        """
+        return cls(read_rows(Path(file)), scoring or Scoring())
+
+    def to_csv(self, file: str | Path) -> None:
+        """Write scores.csv: `COLUMNS`, one value a row, nine significant digits, empty where undefined."""
+        write_text(Path(file), rows_to_csv(self.rows))
+
+    def summary(self) -> dict[str, Any]:
+        """Per label and metric: n, n by status, mean with interval, sd, median, IQR, extremes, worst case."""
+        from medseg.evaluation.summary import summarise
+
+        return summarise(self.rows, self.scoring, self.facts)
+
+    def worst(self, n: int = 5, metric: str = "dice") -> list[Row]:
+        """The n worst cases by their mean over labels, worst first; cases without a value are left out.
+
+        Returns
+        -------
+        list of dict
+            case, patient, value (mean over labels), label (the worst one), status (of that label).
+        """
+        sign = -1.0 if metric_of(metric).better == "low" else 1.0
+        by_case: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row["metric"] == metric and row["value"] is not None:
+                by_case.setdefault(row["case"], []).append(row)
+        cases = [_worst_of(rows, sign) for rows in by_case.values()]
+        return sorted(cases, key=lambda c: (sign * c["value"], c["case"]))[:n]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        cases = len({row["case"] for row in self.rows})
+        means = {
+            label: np.mean([r["value"] for r in self.rows if _is(r, label, "dice")] or [math.nan])
+            for label in dict.fromkeys(row["label"] for row in self.rows)
+        }
+        shown = ", ".join(f"{label} {mean:.3f}" for label, mean in means.items())
+        return f"Scores({cases} cases; mean Dice: {shown})"
 
 
-def invalid_rows(labels: Labels, scoring: Scoring, case: str, patient: str | None = None) -> list[Row]:
-    """Rows without values for a case that cannot be measured."""
-    who = (case, patient if patient is not None else case)
-    return [_row(who, label, name, None, "invalid") for label in labels for name in scoring.metrics]
+def rows_to_csv(rows: Iterable[Row]) -> str:
+    """scores.csv as text; cells that a spreadsheet would run as a formula get a leading apostrophe."""
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        value = "" if row["value"] is None else f"{row['value']:.9g}"
+        words = {c: _safe(str(row[c])) for c in COLUMNS if c != "value"}
+        writer.writerow([value if c == "value" else words[c] for c in COLUMNS])
+    return out.getvalue()
 
 
-def _pair(prediction: Image | None, reference: Image, label: Label, box: Box | None) -> Pair:
-    """Both masks of a label in their common box; one empty voxel when neither has it."""
-    where = box or (slice(0, 1),) * 3
-    there = reference.array[0][where] == label.value
-    mask = np.zeros_like(there) if prediction is None else prediction.array[0][where] == label.value
-    i, j, k = (s.start for s in where)
-    return Pair(mask, there, reference.grid, (i, j, k))
+def read_rows(file: Path) -> list[Row]:
+    """The rows of a scores.csv."""
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise MedsegError(
+                    "this is not a table of scores",
+                    file=str(file),
+                    evidence=f"columns {', '.join(reader.fieldnames or ['none'])}",
+                    mend=f"the columns must be {','.join(COLUMNS)}",
+                )
+            return [_parsed(row, file) for row in reader]
+    except OSError as error:
+        raise MedsegError(
+            "the table of scores cannot be read", file=str(file), evidence=error.strerror
+        ) from error
 
 
-def _label_rows(
-    pair: Pair, label: Label, status: Status, scoring: Scoring, who: tuple[str, str]
-) -> list[Row]:
-    values = {name: _value(name, pair, label, status, scoring) for name in scoring.metrics}
-    return [_row(who, label, name, value, status) for name, value in values.items()]
+def sorted_rows(rows: Iterable[Row]) -> list[Row]:
+    """Rows by case name, the order of labels and metrics kept: blind to the order cases were made in."""
+    return sorted(rows, key=lambda row: row["case"])
 
 
-def _value(name: str, pair: Pair, label: Label, status: Status, scoring: Scoring) -> float | None:
-    metric = metric_of(name)
-    if not (pair.mask.any() or pair.reference.any()):
-        return None
-    if status == "ok" or metric.one_sided == "measure":
-        value = float(metric.measure(pair, scoring.tolerance_of(label.name)))
-        return value if math.isfinite(value) else None
-    if metric.one_sided == "zero":
-        return 0.0
-    return pair.grid.diagonal_mm if scoring.missed == "worst" else None
+def _worst_of(rows: Sequence[Row], sign: float) -> Row:
+    worst = min(rows, key=lambda row: sign * row["value"])
+    mean = float(np.mean([row["value"] for row in rows]))
+    kept = {key: worst[key] for key in ("case", "patient", "label", "status")}
+    return kept | {"value": mean}
 
 
-def _row(who: tuple[str, str], label: Label, name: str, value: float | None, status: Status) -> Row:
-    case, patient = who
-    return {
-        "case": case,
-        "patient": patient,
-        "label": label.name,
-        "metric": name,
-        "value": value,
-        "unit": metric_of(name).unit,
-        "status": status,
-    }
+def _is(row: Mapping[str, Any], label: str, metric: str) -> bool:
+    return row["label"] == label and row["metric"] == metric and row["value"] is not None
 
 
-def _union(one: Box | None, other: Box | None) -> Box | None:
-    if one is None or other is None:
-        return one or other
-    i, j, k = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-    return i, j, k
+_RISKY = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _safe(cell: str) -> str:
+    return "'" + cell if cell.startswith(_RISKY) else cell
+
+
+def _plain(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_RISKY) else cell
+
+
+def _parsed(row: Mapping[str, str], file: Path) -> Row:
+    try:
+        value = float(row["value"]) if row["value"] else None
+    except ValueError as error:
+        raise MedsegError("a value is not a number", file=str(file), evidence=str(error)) from error
+    if row["status"] not in STATUSES:
+        raise MedsegError(
+            "unknown status in the table of scores", file=str(file), evidence=str(row["status"])
+        )
+    return {c: value if c == "value" else _plain(row[c]) for c in COLUMNS}

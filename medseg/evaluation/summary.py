@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from medseg.evaluation.metrics import Metric, metric_of
+from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import STATUS_WORDS, STATUSES, Scoring
-from medseg.evaluation.scores import rows_to_csv
-from medseg.evaluation.scoring import Row
+from medseg.evaluation.scoring import rows_to_csv
 from medseg.evaluation.statistics import Interval, Sample, mean_interval, median_interval
 
 SUMMARY_VERSION = 1

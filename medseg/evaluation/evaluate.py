@@ -1,0 +1,148 @@
+"""From two folders (or two class tables) to scores.csv, summary.json and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import write_json
+from medseg.core.run import Failure
+from medseg.evaluation.folders import Measured, Task, collect, find_masks, infer_labels, measure_all
+from medseg.evaluation.policy import Scoring
+from medseg.evaluation.report.context import ReportContext
+from medseg.evaluation.report.gallery import Overlay, draw_overlays
+from medseg.evaluation.report.page import render_report
+from medseg.evaluation.scoring import Scores
+from medseg.imaging.labels import Labels, parse_labels
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_folders` made: the scores, what could not be measured, and where the report is."""
+
+    scores: Scores
+    failures: list[Failure]
+    report: Path
+
+
+def evaluate_folders(
+    pred: str | Path,
+    ref: str | Path,
+    out: str | Path,
+    labels: Labels | str | None = None,
+    tolerance_mm: float | None = None,
+    workers: int | None = None,
+    *,
+    scoring: Scoring | None = None,
+    images: str | Path | None = None,
+    patients: Mapping[str, str] | None = None,
+    gallery: int = 24,
+    quiet: bool = False,
+) -> Evaluation:
+    """Score predictions against references, matched by name.
+
+    Parameters
+    ----------
+    pred, ref : path
+        Folders of ``<case>.nii.gz`` (or ``.nii``) label maps, or of run folders' cases; or two class
+        tables (CSV): predictions ``case,<class>,<class>...`` or ``case,class``, references ``case,class``.
+    out : path
+        Gets ``scores.csv``, ``summary.json`` and ``report/index.html``.
+    labels : Labels or str, optional
+        As ``kidney=1,tumour=2``; every value found in the references when not given.
+    tolerance_mm : float, optional
+        Of NSD, 1.0 by default; wins over `scoring`.
+    workers : int, optional
+        Processes; None measures in this one.
+    scoring : Scoring, optional
+        All other choices.
+    images : path, optional
+        Folder of images by the same names, shown under the contours of the report.
+    patients : mapping, optional
+        Case -> patient, for intervals over patients; every case its own patient when not given.
+    gallery : int
+        How many cases the report shows, worst first.
+
+    Raises
+    ------
+    MedsegError
+        A folder without masks, or no name in common. What is wrong with single cases is in `failures`.
+    """
+    pred, ref, out = Path(pred), Path(ref), Path(out)
+    scoring = scoring or Scoring()
+    if tolerance_mm is not None:
+        scoring = scoring.but(tolerance_mm=tolerance_mm)
+    if _is_table(ref):
+        from medseg.evaluation.classification import evaluate_tables
+
+        return Evaluation(*evaluate_tables(pred, ref, out, scoring, patients))
+    predictions, references = find_masks(pred), find_masks(ref)
+    _in_common(predictions, references)
+    shown = parse_labels(labels) if isinstance(labels, str) else labels or infer_labels(references, quiet)
+    if not shown:
+        raise MedsegError("the references hold no label: every voxel is 0", file=str(ref))
+    who = patients or {}
+    tasks = [
+        Task(case, who.get(case, case), predictions.get(case), file, shown, scoring)
+        for case, file in references.items()
+    ]
+    done = measure_all(tasks, workers, quiet)
+    scores, failures = collect(done, sorted(set(predictions) - set(references)), scoring)
+    overlays = _overlays(done, scores, find_images(images), shown, gallery)
+    return Evaluation(scores, failures, write_results(out, scores, failures, shown, overlays))
+
+
+def write_results(
+    out: Path, scores: Scores, failures: list[Failure], labels: Labels, overlays: list[Overlay]
+) -> Path:
+    """Write scores.csv, summary.json and the report into `out`; gives the report's path."""
+    summary = scores.summary()
+    scores.to_csv(out / "scores.csv")
+    write_json(out / "summary.json", summary)
+    context = ReportContext(
+        title="Evaluation",
+        rows=scores.rows,
+        summary=summary,
+        labels=labels,
+        cohort=tuple(summary["facts"].get("images", ())),
+        failures=tuple({"case": f.item, "stage": f.stage, "message": f.public} for f in failures),
+        overlays=tuple(overlays),
+    )
+    return render_report(context, out / "report")
+
+
+def find_images(folder: str | Path | None) -> dict[str, Path]:
+    """Image files by case name; nnU-Net's ``_0000`` is taken off. Empty for None."""
+    if folder is None:
+        return {}
+    return {case.removesuffix("_0000"): file for case, file in find_masks(Path(folder)).items()}
+
+
+def _overlays(
+    done: list[Measured], scores: Scores, images: Mapping[str, Path], labels: Labels, n: int
+) -> list[Overlay]:
+    files = {m.task.case: m.task for m in done if m.facts}
+    worst = [row["case"] for row in scores.worst(n) if row["case"] in files]
+    return draw_overlays(
+        {c: (images.get(c), files[c].reference, files[c].prediction) for c in worst}, scores.rows, labels
+    )
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".csv"
+
+
+def _in_common(predictions: Mapping[str, Path], references: Mapping[str, Path]) -> None:
+    if set(predictions) & set(references):
+        return
+    raise MedsegError(
+        "no prediction has the name of a reference",
+        evidence=f"predictions: {_few(predictions)}; references: {_few(references)}",
+        mend="name both <case>.nii.gz with the same case",
+    )
+
+
+def _few(names: Mapping[str, Path]) -> str:
+    return ", ".join(list(names)[:3]) + (f" ... ({len(names)})" if len(names) > 3 else "")

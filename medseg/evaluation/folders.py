@@ -1,0 +1,188 @@
+"""Two folders of masks, matched by name: `medseg evaluate`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import sha256_of
+from medseg.core.progress import progress
+from medseg.core.run import Failure
+from medseg.evaluation.pairs import Row, invalid_rows, score_pair
+from medseg.evaluation.policy import Scoring, tolerance_notes
+from medseg.evaluation.scoring import Scores, sorted_rows
+from medseg.imaging.image import read_mask, same_place
+from medseg.imaging.labels import Label, Labels
+
+log = logging.getLogger("medseg")
+T, R = TypeVar("T"), TypeVar("R")
+
+MASKS = (".nii.gz", ".nii")
+_INSIDE = ("mask", "reference")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case to be measured, with everything a worker process needs."""
+
+    case: str
+    patient: str
+    prediction: Path | None
+    reference: Path
+    labels: Labels
+    scoring: Scoring
+
+
+@dataclass
+class Measured:
+    """What came of a case: rows, facts about it (no paths), notes, and what went wrong."""
+
+    task: Task
+    rows: list[Row]
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failure: Failure | None = None
+
+
+def find_masks(folder: Path) -> dict[str, Path]:
+    """Mask files of a folder by case name, sorted.
+
+    ``<case>.nii`` and ``<case>.nii.gz``, or ``<case>/mask.nii.gz`` and ``<case>/reference.nii.gz`` as a
+    run folder holds them.
+
+    Raises
+    ------
+    MedsegError
+        No such folder, no mask in it, or two files for one case.
+    """
+    found: dict[str, Path] = {}
+    for file in _mask_files(folder):
+        name = case_of(file)
+        case = file.parent.name if name in _INSIDE and file.parent != folder else name
+        if case in found:
+            raise MedsegError(
+                f"two masks for case {case}", file=str(folder), evidence=f"{found[case].name} and {file.name}"
+            )
+        found[case] = file
+    if not found:
+        raise MedsegError(
+            "the folder holds no masks",
+            file=str(folder),
+            mend="it must hold <case>.nii.gz or <case>.nii files",
+        )
+    return found
+
+
+def case_of(file: Path) -> str:
+    """The file's name without its NIfTI ending."""
+    ending = next((e for e in MASKS if file.name.lower().endswith(e)), "")
+    return file.name[: len(file.name) - len(ending)]
+
+
+def infer_labels(references: Mapping[str, Path], quiet: bool = False) -> Labels:
+    """Labels ``label_1``, ``label_2`` ... of every value found in the references (unreadable ones skipped)."""
+    values: set[int] = set()
+    for file in progress(references.values(), "labels", quiet=quiet):
+        try:
+            values |= set(np.flatnonzero(np.bincount(read_mask(file).array.ravel())).tolist())
+        except MedsegError as error:
+            log.debug("%s", error.public())
+    return tuple(Label(value=v, name=f"label_{v}") for v in sorted(values - {0}))
+
+
+def measure_all(tasks: list[Task], workers: int | None = None, quiet: bool = False) -> list[Measured]:
+    """Measure cases, in this process or in several; the order of `tasks` is kept."""
+    done = _mapped(measure, tasks, workers)
+    return list(progress(done, "scores", total=len(tasks), quiet=quiet))
+
+
+def measure(task: Task) -> Measured:
+    """Read and score one case; what is wrong with it is in `failure`, never raised."""
+    try:
+        return _measured(task)
+    except MedsegError as error:
+        error.with_case(task.case)
+        failure = Failure("evaluate", task.case, error.public(), str(error))
+        return Measured(
+            task, invalid_rows(task.labels, task.scoring, task.case, task.patient), {}, [], failure
+        )
+
+
+def _measured(task: Task) -> Measured:
+    reference = read_mask(task.reference)
+    prediction = None if task.prediction is None else read_mask(task.prediction)
+    if prediction is not None:
+        same_place(prediction, reference, "prediction and reference")
+    rows = score_pair(prediction, reference, task.labels, task.scoring, task.case, task.patient)
+    spacing = [round(s, 4) for s in reference.grid.spacing_mm]
+    facts = {"case": task.case, "shape": list(reference.grid.shape), "spacing_mm": spacing}
+    notes = [*_strangers(reference.array, task, "reference")]
+    if prediction is not None:
+        notes += _strangers(prediction.array, task, "prediction")
+    failure = None if prediction is not None else _not_predicted(task)
+    return Measured(task, rows, facts, notes, failure)
+
+
+def _not_predicted(task: Task) -> Failure:
+    said = f"case {task.case}: there is no prediction; it counts as missed"
+    return Failure("evaluate", task.case, said, f"{said}\n  mend: predict it, and run the same command again")
+
+
+def _strangers(array: np.ndarray, task: Task, side: str) -> Iterator[str]:
+    """A sentence about values that no label has."""
+    counts = np.bincount(array.ravel())
+    known = {0, *(label.value for label in task.labels)}
+    strange = {int(v): int(counts[v]) for v in np.flatnonzero(counts) if int(v) not in known}
+    if strange:
+        seen = ", ".join(f"{value} ({n} voxels)" for value, n in strange.items())
+        yield f"case {task.case}: the {side} holds values of no label, taken as background: {seen}"
+
+
+def collect(done: list[Measured], extra: list[str], scoring: Scoring) -> tuple[Scores, list[Failure]]:
+    """Scores and failures of measured cases; `extra` names the predictions without a reference."""
+    labels = done[0].task.labels
+    facts = [m.facts for m in done if m.facts]
+    largest = max((max(f["spacing_mm"]) for f in facts), default=0.0)
+    notes = [*tolerance_notes(scoring, labels, largest), *(note for m in done for note in m.notes)]
+    if extra:
+        notes.append(f"{len(extra)} prediction(s) without a reference, not measured: {', '.join(extra)}")
+    failures = [m.failure for m in done if m.failure]
+    failures += [_without_reference(case) for case in extra]
+    digests = {"predictions": _digest_of(done, "prediction"), "references": _digest_of(done, "reference")}
+    kept = {"notes": notes, "digests": digests, "images": facts}
+    return Scores(sorted_rows(row for m in done for row in m.rows), scoring, facts=kept), failures
+
+
+def _without_reference(case: str) -> Failure:
+    said = f"case {case}: a prediction without a reference; it is not measured"
+    return Failure("evaluate", case, said, f"{said}\n  mend: add the reference, or take the prediction away")
+
+
+def _digest_of(done: list[Measured], side: str) -> str:
+    from medseg.core.values import digest
+
+    files = {m.task.case: getattr(m.task, side) for m in done}
+    return digest({case: sha256_of(f) if f and f.is_file() else None for case, f in files.items()})
+
+
+def _mask_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise MedsegError("there is no such folder", file=str(folder), mend="give a folder of masks")
+    here = [f for f in folder.iterdir() if f.name.lower().endswith(MASKS) and not f.name.startswith(".")]
+    return sorted(here) or sorted(f for name in _INSIDE for f in folder.glob(f"*/{name}.nii.gz"))
+
+
+def _mapped(function: Callable[[T], R], items: list[T], workers: int | None) -> Iterator[R]:
+    if not workers or workers < 2 or len(items) < 2:
+        yield from map(function, items)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, items, chunksize=max(1, len(items) // (4 * workers)))

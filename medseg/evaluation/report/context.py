@@ -1,0 +1,95 @@
+"""What a report is made of: values handed in, nothing read from elsewhere."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.evaluation.pairs import Row
+from medseg.imaging.labels import Label, Labels
+
+if TYPE_CHECKING:
+    from medseg.evaluation.report.overlays import Overlay
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """Everything the page shows. No path, patient's name or date belongs into any of it.
+
+    Parameters
+    ----------
+    title, subtitle : str
+        Headline, and one line under it.
+    rows, summary
+        Scores (as in scores.csv) and what `summarise` makes of them.
+    labels : Labels
+        With their colours; labels found only in the rows are added.
+    passed, verdict
+        Outcome of acceptance criteria (None: there were none) and the sentence of the header; a sentence
+        is made from the summary when empty.
+    criteria : sequence of dict
+        ``{"criterion": ..., "measured": ..., "passed": bool}``.
+    facts : mapping
+        What was run. Values that are mappings become blocks of their own.
+    cohort : sequence of dict
+        One per case: case, patient, part (``test``, ``fold 1`` ...), spacing_mm, shape, groups (dict).
+    refusals : sequence of dict
+        series or case, status (``skipped``/``refused``), reason.
+    failures : sequence of dict
+        case, stage, message.
+    histories : mapping
+        Fold name -> history.csv, or its rows.
+    overlays : sequence of Overlay
+        Worst first.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    summary: Mapping[str, Any]
+    labels: Labels = ()
+    subtitle: str = ""
+    passed: bool | None = None
+    verdict: str = ""
+    criteria: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    cohort: Sequence[Mapping[str, Any]] = ()
+    refusals: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[Mapping[str, Any]] = ()
+    histories: Mapping[str, Path | Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    overlays: Sequence[Overlay] = ()
+
+    def all_labels(self) -> Labels:
+        """The labels given, and after them those that only the rows name."""
+        known = {label.name for label in self.labels}
+        names = [n for n in dict.fromkeys(row["label"] for row in self.rows) if n not in known]
+        first = max((label.value for label in self.labels), default=0) + 1
+        return (*self.labels, *(Label(value=first + i, name=n) for i, n in enumerate(names)))
+
+    def metrics(self) -> list[str]:
+        """Metric names in the order of the rows."""
+        return list(dict.fromkeys(row["metric"] for row in self.rows))
+
+
+def history_of(source: Path | Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """Columns of a training history as numbers; what is not a number is None. Empty when unreadable."""
+    rows = _read(source) if isinstance(source, Path) else source
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [_number(row.get(name)) for row in rows] for name in names}
+
+
+def _read(file: Path) -> list[dict[str, str]]:
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except OSError:
+        return []
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

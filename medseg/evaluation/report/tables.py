@@ -1,0 +1,221 @@
+"""The tables of the page, as plain rows of strings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medseg.evaluation.metrics import metric_of
+from medseg.evaluation.report.context import ReportContext
+from medseg.evaluation.report.words import status_counts
+
+MAIN = ("dice", "nsd", "hd95", "assd", "volume_error")
+NONE = "–"
+
+
+def key_numbers(context: ReportContext) -> list[dict[str, str]]:
+    """The handful of numbers of the header."""
+    overall = context.summary.get("mean_over_labels", {})
+    cards = [
+        _card(name, overall[name]) for name in ("dice", "nsd", "hd95", "volume_error") if name in overall
+    ]
+    seen = status_counts(context.summary)
+    wrong = sum(seen.get(s, 0) for s in ("missed", "false_positive", "not_predicted", "invalid"))
+    total = sum(seen.values())
+    cards.append({"name": "Missed or invented", "value": f"{wrong}", "note": f"of {total} structures"})
+    return cards
+
+
+def results(context: ReportContext) -> dict[str, Any]:
+    """Label by metric: mean, interval, median; and counts by status that are not ``ok``."""
+    names = [n for n in MAIN if n in context.metrics()]
+    rows = []
+    for label in context.all_labels():
+        cells = context.summary["labels"].get(label.name)
+        if not cells:
+            continue
+        first = next(iter(cells.values()))
+        bad = {s.replace("_", " "): n for s, n in first["status"].items() if n and s != "ok"}
+        rows.append(
+            {
+                "name": label.name,
+                "colour": label.shown_colour(),
+                "n": f"{first['status']['ok']} / {first['cases']}",
+                "cells": [_cell(cells[n], n) for n in names],
+                "bad": ", ".join(f"{n} {s}" for s, n in bad.items()) or "none",
+            }
+        )
+    overall = context.summary.get("mean_over_labels", {})
+    mean = [_cell(overall[n], n) for n in names] if len(rows) > 1 else []
+    return {"heads": [_head(n, context) for n in names], "rows": rows, "mean": mean}
+
+
+def all_numbers(context: ReportContext) -> list[list[str]]:
+    """Label, metric, n, mean, interval, sd, median, IQR, min, max, worst case: all of summary.json."""
+    table = []
+    for label, cells in context.summary.get("labels", {}).items():
+        for name, cell in cells.items():
+            d = _digits(name)
+            worst = cell.get("worst") or {}
+            table.append(
+                [
+                    label,
+                    metric_of(name).title + _unit(name),
+                    str(cell["n"]),
+                    number(cell.get("mean"), d),
+                    _range(cell.get("mean_ci"), d),
+                    number(cell.get("sd"), d),
+                    number(cell.get("median"), d),
+                    _range(cell.get("iqr"), d),
+                    number(cell.get("min"), d),
+                    number(cell.get("max"), d),
+                    worst.get("case", NONE),
+                ]
+            )
+    return table
+
+
+def flow(context: ReportContext) -> list[dict[str, str]]:
+    """Boxes of the cohort flow: found, left out, taken, by part, measured."""
+    refused = [r for r in context.refusals if r.get("status") == "refused"]
+    skipped = [r for r in context.refusals if r.get("status") == "skipped"]
+    taken = len(context.cohort)
+    boxes = []
+    if context.refusals:
+        boxes.append({"n": str(taken + len(context.refusals)), "what": "found", "note": ""})
+        note = ", ".join(f"{len(x)} {w}" for x, w in ((refused, "refused"), (skipped, "skipped")) if x)
+        boxes.append({"n": str(len(context.refusals)), "what": "left out", "note": note})
+    if context.cohort:
+        boxes.append({"n": str(taken), "what": "taken", "note": _patients(context.cohort)})
+    for part, cases in parts(context).items():
+        if part:
+            boxes.append({"n": str(len(cases)), "what": part, "note": _patients(cases)})
+    scored = {"n": str(context.summary.get("cases", 0)), "what": "measured", "note": ""}
+    if context.failures:
+        scored["note"] = f"{len(context.failures)} with a problem"
+    return [*boxes, scored]
+
+
+def cohort(context: ReportContext) -> dict[str, Any]:
+    """What the cases are like, a column for each part."""
+    by_part = parts(context)
+    heads = [part or "all cases" for part in by_part]
+    groups = list(dict.fromkeys(g for case in context.cohort for g in case.get("groups", {})))
+    lines: list[list[str]] = [
+        ["Cases", *(str(len(cases)) for cases in by_part.values())],
+        ["Patients", *(str(len({_patient(c) for c in cases})) for cases in by_part.values())],
+    ]
+    for key, title, digits in (
+        ("spacing_mm", "Spacing (mm), median (range)", 2),
+        ("shape", "Voxels, median (range)", 0),
+    ):
+        if any(case.get(key) for case in context.cohort):
+            lines.append(
+                [title, *(_axes([c[key] for c in cases if c.get(key)], digits) for cases in by_part.values())]
+            )
+    lines += [[group, *(_shares(cases, group) for cases in by_part.values())] for group in groups]
+    return {"heads": heads, "rows": lines}
+
+
+def parts(context: ReportContext) -> dict[str, list[Mapping[str, Any]]]:
+    """Cases by part, in the order parts are met."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for case in context.cohort:
+        found.setdefault(str(case.get("part", "")), []).append(case)
+    return found
+
+
+def blocks(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Facts as titled lists of pairs; nested values in dotted names."""
+    plain = [(k, _said(v)) for k, v in facts.items() if not isinstance(v, Mapping)]
+    nested = [(k, list(_flat(v))) for k, v in facts.items() if isinstance(v, Mapping) and v]
+    return ([("Run", plain)] if plain else []) + nested
+
+
+def number(value: float | None, digits: int) -> str:
+    """Fixed decimals with a true minus sign; a dash for None."""
+    return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _card(name: str, cell: Mapping[str, Any]) -> dict[str, str]:
+    d, unit = _digits(name), _unit(name, bare=True)
+    value = number(cell.get("mean"), d) + unit
+    limits = _range(cell.get("mean_ci"), d)
+    return {"name": f"Mean {metric_of(name).title}", "value": value, "note": f"95 % CI {limits}" if cell.get("mean_ci") else ""}  # fmt: skip  # noqa: E501
+
+
+def _cell(cell: Mapping[str, Any], name: str) -> dict[str, str]:
+    d = _digits(name)
+    note = cell.get("mean_ci_note") or cell.get("note") or cell.get("mean_ci_method", "")
+    median = f"median {number(cell['median'], d)}" if cell.get("median") is not None else ""
+    return {
+        "mean": number(cell.get("mean"), d),
+        "ci": _range(cell.get("mean_ci"), d),
+        "median": median,
+        "note": note,
+    }
+
+
+def _head(name: str, context: ReportContext) -> str:
+    tolerance = context.summary.get("scoring", {}).get("tolerance_mm")
+    at = f" at {tolerance:g} mm" if name == "nsd" and tolerance else ""
+    return metric_of(name).title + at + _unit(name)
+
+
+def _unit(name: str, bare: bool = False) -> str:
+    unit = metric_of(name).unit
+    return (f" {unit}" if bare else f" ({unit})") if unit else ""
+
+
+def _digits(name: str) -> int:
+    return {"": 3, "mm": 2, "ml": 2, "%": 1}[metric_of(name).unit]
+
+
+def _range(limits: Sequence[float] | None, digits: int) -> str:
+    return NONE if not limits else f"{number(limits[0], digits)} to {number(limits[1], digits)}"
+
+
+def _patient(case: Mapping[str, Any]) -> str:
+    return str(case.get("patient") or case.get("case"))
+
+
+def _patients(cases: Sequence[Mapping[str, Any]]) -> str:
+    n = len({_patient(c) for c in cases})
+    return f"{n} patient" + ("" if n == 1 else "s")
+
+
+def _axes(values: Sequence[Sequence[float]], digits: int) -> str:
+    """Median and range along each axis, in one line."""
+    if not values:
+        return NONE
+    array = np.array(values, float)
+    low, middle, high = array.min(axis=0), np.median(array, axis=0), array.max(axis=0)
+    shown = [
+        f"{m:.{digits}f}" if a == b else f"{m:.{digits}f} ({a:.{digits}f}–{b:.{digits}f})"
+        for a, m, b in zip(low, middle, high, strict=True)
+    ]
+    return " × ".join(shown)
+
+
+def _shares(cases: Sequence[Mapping[str, Any]], group: str) -> str:
+    seen = Counter(str(case.get("groups", {}).get(group, "unknown")) for case in cases)
+    return ", ".join(f"{name} {n}" for name, n in sorted(seen.items(), key=lambda x: (-x[1], x[0]))[:6])
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{before}{key}"
+        found += _flat(value, name + ".") if isinstance(value, Mapping) else [(name, _said(value))]
+    return found
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_said(v) for v in value) or NONE
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: NONE}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,106 @@
+"""What the page says: the verdict, what good and bad look like, methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medseg.evaluation.report.context import ReportContext
+
+GUIDE: dict[str, str] = {
+    "run": "Good: every version and digest is filled in, so that this page can be made again. "
+    "Bad: anything unknown here makes the numbers below unrepeatable.",
+    "cohort": "Good: few refusals, each with a reason, and test cases that look like the training cases. "
+    "Bad: a group, scanner or spacing that only one part has.",
+    "curves": "Good: loss falls and flattens, Dice on the monitor cases rises and stays. "
+    "Bad: Dice falls again while loss still falls (overfitting), jumps (rate too high), or both still "
+    "improve at the end (stopped too early).",
+    "table": "Good: narrow intervals and no missed or invented structure. Bad: a wide interval (too few "
+    "patients to tell), or a good mean with counts beside it that are not zero.",
+    "distribution": "Good: a tight cloud at the good end. Bad: a long tail or a second cloud: a group of cases "
+    "the model does not understand. Hollow dots are missed, invented or unpredicted structures.",
+    "volumes": "Good: dots scattered evenly about zero, inside the dashed limits. Bad: a bias off zero "
+    "(over- or under-segmentation), or a slope (large structures cut short).",
+    "gallery": "Good: even the first cases here are nearly right. Bad: a contour in the wrong place, on the wrong "
+    "side, or missing. The dashed white line is the reference, the coloured line the prediction.",
+    "failures": "Good: nothing here. Bad: any case here is missing from, or counts as missed in, the numbers above.",
+}
+"""Section -> what good and bad look like."""
+
+
+def verdict(context: ReportContext) -> str:
+    """The sentence of the header: how good, on how many, how sure, what failed."""
+    if context.verdict:
+        return context.verdict
+    summary = context.summary
+    overall = summary.get("mean_over_labels", {}).get("dice", {})
+    if overall.get("mean") is None:
+        return "No case has a value: there is nothing to judge."
+    labels = overall["labels"]
+    over = f"over {labels} labels " if labels > 1 else ""
+    said = f"Mean Dice {over}is {overall['mean']:.3f}{interval(overall.get('mean_ci'))}"
+    who = f", on {count(summary['cases'], 'case')}"
+    if summary["patients"] != summary["cases"]:
+        who += f" of {count(summary['patients'], 'patient')}"
+    return f"{said}{who}. {trouble(summary)}"
+
+
+def trouble(summary: Mapping[str, Any]) -> str:
+    """In a sentence: structures missed, invented, not predicted, invalid."""
+    seen = status_counts(summary)
+    parts = [f"{n} {words}" for status, words in _TROUBLE.items() if (n := seen.get(status, 0))]
+    if not parts:
+        return "Every structure was found, none was invented."
+    return "Of all structures: " + ", ".join(parts) + "."
+
+
+_TROUBLE = {
+    "missed": "missed",
+    "false_positive": "invented (false positive)",
+    "not_predicted": "without a prediction",
+    "invalid": "not measurable",
+    "both_empty": "absent from both sides (undefined, left out)",
+}
+
+
+def status_counts(summary: Mapping[str, Any]) -> dict[str, int]:
+    """Structures (case and label) by status, from the first metric of each label."""
+    total: dict[str, int] = {}
+    for metrics in summary.get("labels", {}).values():
+        cell = next(iter(metrics.values()), {})
+        for status, n in cell.get("status", {}).items():
+            total[status] = total.get(status, 0) + n
+    return total
+
+
+def methods(context: ReportContext) -> str:
+    """A paragraph for the methods section of a paper, made from what was done."""
+    summary = context.summary
+    made, choice = summary.get("conventions", {}), summary.get("scoring", {})
+    names = ", ".join(label.name for label in context.all_labels())
+    many = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
+    tolerance = choice.get("tolerance_mm", 1.0)
+    version = summary.get("versions", {}).get("medseg", "")
+    return (
+        f"Predicted masks ({names}) were compared with the reference standard on {many}, on the grid of the "
+        "reference and without resampling. Overlap was measured by the Dice coefficient, distance by the "
+        "95th percentile Hausdorff distance (the larger of the two directed percentiles over border voxels) "
+        "and the average symmetric surface distance, and agreement of the boundary by the normalised surface "
+        f"Dice at {tolerance:g} mm (area-weighted). Volumes were taken from voxel counts. "
+        f"A structure that was missed or invented has Dice 0 and "
+        f"{'the diagonal of the image as its distance' if choice.get('missed') == 'worst' else 'no distance'}; "
+        "a structure absent from both sides is undefined and left out. Means are given with "
+        f"{made.get('mean_interval', 'their intervals')}. Evaluation by medseg {version}."
+    )
+
+
+def interval(limits: Any, digits: int = 3, unit: str = "") -> str:
+    """`` (95 % CI 0.1 to 0.2)``, or nothing."""
+    if not limits:
+        return ""
+    return f" (95 % CI {limits[0]:.{digits}f} to {limits[1]:.{digits}f}{unit})"
+
+
+def count(n: int, word: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{n} {word}" + ("" if n == 1 else "s")
