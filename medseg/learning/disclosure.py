@@ -15,33 +15,11 @@ SECTIONS = frozenset(
 )
 """Parts of a training's account whose texts are settings. Elsewhere only numbers are told."""
 
-_OF_CASES = (
-    "case",
-    "cases",
-    "case_id",
-    "patient",
-    "patients",
-    "id",
-    "ids",
-    "train",
-    "valid",
-    "test",
-    "monitor",
-)
-_OF_PLACES = (
-    "file",
-    "files",
-    "path",
-    "paths",
-    "root",
-    "folder",
-    "source",
-    "sources",
-    "series",
-    "user",
-    "host",
-)
-_NOT_TOLD = frozenset((*_OF_CASES, *_OF_PLACES, "why"))
+_COUNTED = frozenset(("cases", "patients", "ids", "files", "sources", "train", "valid", "test", "monitor"))
+"""Names of what may be lists of cases: told as a count, or as the number they are."""
+_NOT_TOLD = frozenset(
+    ("case", "case_id", "patient", "id", "series", "source", "file", "path", "paths", "root", "folder")
+) | {"user", "host", "why"}
 _PATH = r"(?:^|[\s\"'=(,;\[])(?:/|~|[A-Za-z]:[\\/]|\\\\)|file:|[\\/]"
 _UID = r"\b\d+(?:\.\d+){5,}\b"
 _DATE = r"\b(?:19|20)\d\d[-.]?(?:0[1-9]|1[0-2])[-.]?(?:0[1-9]|[12]\d|3[01])\b"
@@ -92,12 +70,20 @@ def _flat(thing: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for key, value in thing.items():
         name = f"{prefix}.{key}" if prefix else str(key)
         if str(key).lower() in _NOT_TOLD:
-            if isinstance(value, Sequence | Mapping) and not isinstance(value, str) and key != "why":
-                yield name, str(len(value))
+            continue
+        if str(key).lower() in _COUNTED:
+            if (count := _counted(value)) is not None:
+                yield name, count
         elif isinstance(value, Mapping):
             yield from _flat(value, name)
         elif (text := _told(value, name.partition(".")[0] in SECTIONS)) is not None:
             yield tellable_key(name), text
+
+
+def _counted(value: Any) -> str | None:
+    if isinstance(value, bool | int | float):
+        return str(value)
+    return str(len(value)) if isinstance(value, Sequence | Mapping) and not isinstance(value, str) else None
 
 
 def _told(value: Any, texts: bool) -> str | None:

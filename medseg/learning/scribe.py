@@ -12,6 +12,7 @@ from typing import Any
 log = logging.getLogger("medseg")
 
 Job = Callable[[Any], object]
+Runs = dict[Hashable, str]
 
 
 class Scribe:
@@ -24,14 +25,14 @@ class Scribe:
     what : str
         Name of the store, for the warning.
     at_exit : function
-        ``(client, run) -> None``: called at the end of the process for each value left in `open_runs`.
+        ``(client, open_runs) -> None``: called when the process ends with something in `open_runs`.
     """
 
-    def __init__(self, connect: Callable[[], Any], what: str, at_exit: Callable[[Any, str], None]) -> None:
+    def __init__(self, connect: Callable[[], Any], what: str, at_exit: Callable[[Any, Runs], None]) -> None:
         self._connect, self._what, self._close = connect, what, at_exit
         self._jobs: queue.Queue[tuple[Job | None, threading.Event | None]] = queue.Queue()
         self._mute = False
-        self.open_runs: dict[Hashable, str] = {}
+        self.open_runs: Runs = {}
         threading.Thread(target=self._work, name=f"medseg-{what}", daemon=True).start()
         atexit.register(self._at_exit)
 
@@ -71,6 +72,7 @@ class Scribe:
             log.debug("%s: %s", self._what, error)
 
     def _at_exit(self) -> None:
-        for run in list(self.open_runs.values()):
-            self.tell(lambda client, run=run: self._close(client, run))
         self.wait(10)
+        if self.open_runs:
+            self.tell(lambda client: self._close(client, dict(self.open_runs)))
+            self.wait(10)

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -168,7 +168,7 @@ _scribes: dict[str, Scribe] = {}
 def _scribe(uri: str) -> Scribe:
     if uri not in _scribes:
         _import_quietly()  # in the caller's thread: two threads importing one library can trip
-        _scribes[uri] = Scribe(lambda: _client(uri), "MLflow", _mark_killed)
+        _scribes[uri] = Scribe(lambda: _client(uri), "MLflow", _mark_ended)
     return _scribes[uri]
 
 
@@ -197,8 +197,11 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
-def _mark_killed(client: Any, run: str) -> None:
-    client.set_terminated(run, "KILLED")
+def _mark_ended(client: Any, open_runs: Mapping[Hashable, str]) -> None:
+    """Folds that did not end were killed, and their parent with them; else the parent is done."""
+    state = "FINISHED" if set(open_runs) == {"parent"} else "KILLED"
+    for run in open_runs.values():
+        client.set_terminated(run, state)
 
 
 def _experiment(client: Any, name: str, uri: str) -> str:

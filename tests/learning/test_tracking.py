@@ -249,6 +249,26 @@ def test_texts_outside_known_sections_are_not_told_but_numbers_are() -> None:
     assert parameters({"remark": "a man of 53", "cases_train": 12}) == {"cases_train": "12"}
 
 
+def test_lists_of_cases_are_counted_and_identities_dropped() -> None:
+    fold = {"train": ("a", "b"), "valid": ["c"], "patient": 4711, "id": "x"}
+    told = parameters({"fold": fold, "training": {"monitor": 0.05, "valid": "Muster"}})
+    assert told == {"fold.train": "2", "fold.valid": "1", "training.monitor": "0.05"}
+
+
+@pytest.mark.parametrize(("ends", "status"), [("watch.on_end(root, [])", "FINISHED"), ("", "KILLED")])
+def test_what_was_not_ended_is_marked_when_the_process_ends(place: Path, ends: str, status: str) -> None:
+    code = (
+        "from pathlib import Path; from medseg.learning import tracking as t\n"
+        f"root = Path({str(place / 'run')!r}); root.mkdir()\n"
+        "watch = t.observer(t.Tracking(), 'fold0', root)\n"
+        "watch.on_start({'plan': {}}); watch.on_epoch(1, {'loss': 1.0})\n" + ends
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert {r.info.status for r in _runs(place)} == {status}
+    (fold,) = _named(place, "fold0")
+    assert fold.data.metrics["loss"] == 1.0 or not ends
+
+
 def test_figures_get_neutral_names_and_files_with_cases_stay(tmp_path: Path) -> None:
     assert told_name(Path("learning_curves.png"), 1) == "learning_curves.png"
     assert told_name(Path("hippocampus_003.png"), 2) == "figure_02.png"
