@@ -32,6 +32,8 @@ class Preparation(Value):
     intensity: dict[str, Intensity]
     label_values: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    whole: Triple | None = None
+    """Classification: images larger than this many voxels are shrunk until they fit, in proportion."""
 
 
 class Plan(Value):
@@ -68,4 +70,10 @@ class Plan(Value):
             intensity=self.intensity,
             label_values=tuple(label.value for label in self.labels),
             classes=self.classes,
+            whole=self.patch if self.task == "classification" else None,
         )
+
+    @property
+    def outputs(self) -> int:
+        """Number of network outputs: background and labels, or classes."""
+        return len(self.classes) if self.task == "classification" else len(self.labels) + 1

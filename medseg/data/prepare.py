@@ -1,0 +1,149 @@
+"""prepare: an image as the network sees it. The same line in training and in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import CaseError
+from medseg.core.registry import look_up
+from medseg.data.plan import Preparation
+from medseg.imaging.grid import Grid
+from medseg.imaging.image import Image, canonical, same_place
+from medseg.imaging.resample import resample
+
+Array = NDArray[np.float32]
+
+SAME_SPACING = 0.01
+"""Spacings this close (relative) to the plan's are left alone: resampling would only blur."""
+
+
+def prepare(image: Image, preparation: Preparation) -> Image:
+    """Bring an image to the plan's axes (RAS), intensities and spacing.
+
+    Parameters
+    ----------
+    image : Image
+        ``[C, I, J, K]`` in any axis order, with the channels of the preparation in their order.
+
+    Returns
+    -------
+    Image
+        float32 on the canonical grid with the plan's spacing. Intensities are normalised before
+        resampling, so that a metal implant cut off by the window cannot ring.
+
+    Raises
+    ------
+    CaseError
+        Another number of channels, or a channel whose intensities cannot be normalised (constant).
+    """
+    if len(image.array) != len(preparation.channels):
+        raise CaseError(
+            "the image does not have the channels the plan asks for",
+            evidence=f"{len(image.array)} channels, the plan has {', '.join(preparation.channels)}",
+        )
+    image = canonical(image)
+    channels = zip(preparation.channels, image.array, strict=True)
+    array = np.stack([_normalised(name, values, preparation) for name, values in channels])
+    return resample(image.but(array), prepared_grid(image.grid, preparation), order=3, antialias=True)
+
+
+def prepare_mask(mask: Image, preparation: Preparation) -> Image:
+    """A reference as class indices: 0 background, then 1, 2, ... in the order of the label values.
+
+    uint8 on the same grid as `prepare` gives for its image; nearest voxel.
+
+    Raises
+    ------
+    CaseError
+        A value that is not among the plan's labels.
+    """
+    mask = canonical(mask)
+    values = (0, *preparation.label_values)
+    index = np.zeros(max(values) + 1, np.uint8)
+    index[list(values)] = np.arange(len(values))
+    strange = np.setdiff1d(np.unique(mask.array), values)
+    if strange.size:
+        raise CaseError(
+            "the reference has values that are no label of the plan",
+            evidence=f"values {', '.join(str(v) for v in strange)}; labels {values[1:]}",
+            mend="add the label to the configuration, or map the value to a known one",
+        )
+    return resample(mask.but(index[mask.array]), prepared_grid(mask.grid, preparation), order=0)
+
+
+def prepare_pair(image: Image, mask: Image | None, preparation: Preparation) -> tuple[Image, Image | None]:
+    """Image and reference, checked to lie on one grid."""
+    if mask is None:
+        return prepare(image, preparation), None
+    same_place(image, mask)
+    return prepare(image, preparation), prepare_mask(mask, preparation)
+
+
+def prepared_grid(grid: Grid, preparation: Preparation) -> Grid:
+    """The grid `prepare` puts an image of canonical grid `grid` on."""
+    now, wanted = np.array(grid.spacing_mm), np.array(preparation.spacing_mm)
+    if preparation.whole is not None:
+        extent = np.array(grid.shape) * now
+        wanted = wanted * max(1.0, float((extent / (np.array(preparation.whole) * wanted)).max()))
+    if (np.abs(now / wanted - 1) <= SAME_SPACING).all():
+        return grid
+    return grid.resampled([float(s) for s in wanted])
+
+
+def zscore(values: Array, nonzero: float = 0.0) -> Array:
+    """Zero mean and unit standard deviation, of this image alone.
+
+    With `nonzero` set, mean and sd are those of the voxels above the image's smallest value, and
+    that background stays 0: for images whose outside was cut away.
+    """
+    inside = values > values.min() if nonzero else np.ones(values.shape, bool)
+    mean = float(values[inside].mean(dtype=np.float64)) if inside.any() else 0.0
+    sd = float(values[inside].std(dtype=np.float64)) if inside.any() else 0.0
+    if not sd > 1e-6 * max(1.0, abs(mean)):
+        raise CaseError(
+            "the image is constant: there is nothing to see in it",
+            evidence=f"mean {mean:.6g}, standard deviation {sd:.3g}",
+            mend="check the export, or leave the case out",
+        )
+    scaled = (values - np.float32(mean)) / np.float32(sd)
+    return np.where(inside, scaled, np.float32(0)) if nonzero else scaled
+
+
+def window_zscore(values: Array, low: float, high: float, mean: float, sd: float) -> Array:
+    """Clip to ``low..high`` (HU on CT), then subtract a fixed mean and divide by a fixed sd."""
+    return (np.clip(values, low, high) - np.float32(mean)) / np.float32(sd)
+
+
+def window_unit(values: Array, low: float, high: float) -> Array:
+    """Clip to ``low..high`` and scale that range to -1..1."""
+    return (np.clip(values, low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+
+
+INTENSITIES: Mapping[str, Callable[..., Array]] = {
+    "zscore": zscore,
+    "window_zscore": window_zscore,
+    "window_unit": window_unit,
+}
+
+
+def _normalised(name: str, values: Array, preparation: Preparation) -> Array:
+    rule = preparation.intensity[name]
+    function = look_up(INTENSITIES, rule.name, "intensity")
+    return np.asarray(function(values.astype(np.float32, copy=False), **rule.settings), np.float32)
+
+
+def foreground_voxels(indices: NDArray[np.uint8], most: int = 2000) -> NDArray[np.int32]:
+    """Evenly spread voxels of each label: rows of (class index, i, j, k), at most `most` a label.
+
+    An empty reference gives no rows.
+    """
+    rows = []
+    for label in np.unique(indices[indices > 0]):
+        flat = np.flatnonzero(indices == label)
+        some = flat[:: max(1, -(-flat.size // most))]
+        places = np.unravel_index(some, indices.shape)
+        rows.append(np.stack([np.full(some.size, label), *places], axis=1))
+    return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 4), np.int32)

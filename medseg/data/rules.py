@@ -1,0 +1,282 @@
+"""The rules behind a plan. Each: ``(fingerprints, cohort, chosen so far, budget) -> (value, reason)``.
+
+They know spacing, extent, intensity and what may be spent; they do not know any data set by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medseg.core.values import Value
+from medseg.data.fingerprint import CaseFingerprint
+from medseg.data.plan import Intensity
+
+Cases = Sequence[CaseFingerprint]
+Chosen = Mapping[str, Any]
+
+MIN_SIDE = 4
+"""Smallest side of the coarsest feature map, in voxels."""
+ANISOTROPIC = 3.0
+"""Spacing ratio from which the coarse axis is treated with care."""
+
+
+class Budget(Value):
+    """What a training may use. It shapes the network: wider where there is time to train it."""
+
+    budget_minutes: float | None = Field(default=None, gt=0)
+    device: Literal["cpu", "gpu"] = "cpu"
+    cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    memory_gb: float = Field(default=8.0, gt=0)
+
+    @property
+    def gflop(self) -> float:
+        """Arithmetic that fits into the minutes (half an hour when none are given)."""
+        rate = _GFLOP_PER_CORE * self.cores if self.device == "cpu" else _GFLOP_GPU
+        return rate * 60 * (self.budget_minutes or 30.0)
+
+    @property
+    def patch_voxels(self) -> int:
+        """Voxels one patch may have."""
+        return 2**17 if self.device == "cpu" else int(2**21 * min(1.0, self.memory_gb / 16))
+
+
+_GFLOP_PER_CORE = 60.0
+"""Measured: convolutions, forward and backward, float32, AVX-512, channels last, whole training loop."""
+_GFLOP_GPU = 10_000.0
+
+
+def spacing(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
+    """Median spacing; along a much coarser axis a finer one, to lose no detail of the better scans."""
+    all_mm = np.array([c.spacing_mm for c in cases])
+    middle = np.median(all_mm, axis=0)
+    why = f"median of {len(cases)} cases"
+    coarse = int(np.argmax(middle))
+    if middle[coarse] > ANISOTROPIC * np.delete(middle, coarse).min():
+        finer = float(np.percentile(all_mm[:, coarse], 10))
+        middle[coarse] = max(finer, float(np.delete(middle, coarse).max()))
+        why += f"; axis {'IJK'[coarse]} is coarse: 10th percentile there"
+    if cohort.task == "classification":
+        extent = np.median([np.multiply(c.shape, c.spacing_mm) for c in cases], axis=0)
+        shrink = max(1.0, float((extent / middle).max()) / _class_side(cases, budget))
+        middle = middle * shrink
+        why += f"; coarser by {shrink:.2g} so that the whole image is one patch" if shrink > 1 else ""
+    return tuple(float(f"{s:.4g}") for s in middle), why
+
+
+def intensity(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
+    """CT: one window for all, from the foreground. Everything else: each image by itself."""
+    rules, reasons = {}, []
+    for name in cohort.channels:
+        rules[name], why = _channel_intensity(name, cases)
+        reasons.append(f"{name}: {why}")
+    return rules, "; ".join(reasons)
+
+
+def patch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
+    """The median image, rounded up, when it fits; else a box of equal sides in mm that does."""
+    extent = extent_voxels(cases, chosen["spacing_mm"])
+    if cohort.task == "classification":
+        side = _class_side(cases, budget)
+        return tuple(_up(min(e, side), chosen["spacing_mm"], a) for a, e in enumerate(extent)), (
+            "the whole image, shrunk where it is larger"
+        )
+    full = tuple(_up(e, chosen["spacing_mm"], a) for a, e in enumerate(extent))
+    if np.prod(full) <= budget.patch_voxels:
+        return full, f"covers the median extent {_x(extent)}, rounded up for pooling"
+    sides = _equal_mm(extent, chosen["spacing_mm"], budget.patch_voxels)
+    down = tuple(_down(s, chosen["spacing_mm"], a) for a, s in enumerate(sides))
+    return down, (
+        f"median extent {_x(extent)} is more than {budget.patch_voxels} voxels: equal sides in mm within that"
+    )
+
+
+def network(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
+    """One good network a task."""
+    dimensions = 2 if chosen["patch"][2] == 1 else 3
+    if cohort.task == "classification":
+        return "resnet", f"{dimensions}-D residual network for whole images"
+    return "unet", f"{dimensions}-D U-Net (the patch is {_x(chosen['patch'])})"
+
+
+def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
+    """Levels from patch and spacing; width from the arithmetic that the time allows."""
+    if chosen["network"] != "unet":
+        return {}, "defaults of the network"
+    strides, kernels = levels(chosen["patch"], chosen["spacing_mm"])
+    outputs = len(cohort.labels) + 1
+    wanted = _WANTED_SAMPLES * (1 if chosen["patch"][2] > 1 else _median_slices(cases, chosen))
+    base, gflop = WIDTHS[-1], 0.0
+    for base in WIDTHS:
+        gflop = 3 * forward_gflop(chosen["patch"], widths(base, len(strides)), strides, kernels,
+                                  len(cohort.channels), outputs)  # fmt: skip
+        if gflop * wanted <= budget.gflop:
+            break
+    arguments = {"widths": widths(base, len(strides)), "strides": strides, "kernels": kernels}
+    return arguments, (
+        f"{len(strides)} levels, halving an axis while it keeps {MIN_SIDE} voxels and is not coarser than "
+        f"twice the finest; width {base}: the widest that sees {wanted} patches at {gflop:.3g} GFLOP each "
+        f"in {budget.budget_minutes or 30:g} minutes on {budget.device}"
+    )
+
+
+def batch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
+    """About as many voxels a step as pay; at least two patches, for the batch's statistics."""
+    voxels = int(np.prod(chosen["patch"]))
+    if cohort.task == "classification":
+        size = max(4, min(32, 2**20 // voxels))
+        return size, f"{size} images of {_x(chosen['patch'])} a step"
+    aim = _STEP_VOXELS[budget.device]
+    size = int(np.clip(aim // voxels, 2, 32))
+    return size, f"about {aim} voxels a step, from 2 to 32 patches"
+
+
+WIDTHS = (32, 24, 16, 12, 8)
+_WANTED_SAMPLES = 2000
+_STEP_VOXELS = {"cpu": 2**17 + 2**16, "gpu": 2**22}
+
+
+def widths(base: int, depth: int, largest: int = 320) -> list[int]:
+    """Channels a level: doubling from `base`."""
+    return [min(base * 2**level, largest) for level in range(depth)]
+
+
+def levels(patch: Sequence[int], spacing_mm: Sequence[float], deepest: int = 6) -> tuple[list, list]:
+    """Strides and kernels of each level, first level included (stride 1).
+
+    An axis is halved while it stays even and at least `MIN_SIDE` voxels, and while its spacing is
+    within a factor of two of the finest axis still to be halved; a kernel reaches along an axis from
+    the level on where its spacing is within that factor of the finest.
+    """
+    size, mm = np.array(patch), np.array(spacing_mm, float)
+    reach = _reaches(size, mm)
+    strides, kernels = [[1, 1, 1]], [_kernel(reach)]
+    while len(strides) < deepest:
+        can = (size % 2 == 0) & (size // 2 >= MIN_SIDE)
+        if not can.any():
+            break
+        halve = can & (mm < 2 * mm[can].min())
+        step = np.where(halve, 2, 1)
+        size, mm = size // step, mm * step
+        reach = reach | _reaches(size, mm)
+        strides.append(step.tolist())
+        kernels.append(_kernel(reach))
+    return strides, kernels
+
+
+def forward_gflop(
+    patch: Sequence[int],
+    widths: Sequence[int],
+    strides: Sequence,
+    kernels: Sequence,
+    inputs: int,
+    outputs: int,
+) -> float:
+    """Arithmetic of one forward pass of the U-Net for one patch, in 1e9 multiplications and additions."""
+    voxels, total, before = float(np.prod(patch)), 0.0, inputs
+    for level, width in enumerate(widths):
+        voxels /= float(np.prod(strides[level]))
+        taps = float(np.prod(kernels[level]))
+        total += voxels * taps * (before * width + width * width)
+        if level < len(widths) - 1:
+            total += voxels * taps * (2 * width * width + width * width) + voxels * widths[level + 1] * width
+        before = width
+    return 2e-9 * (total + float(np.prod(patch)) * widths[0] * outputs)
+
+
+def extent_voxels(cases: Cases, spacing_mm: Sequence[float]) -> tuple[int, int, int]:
+    """Median image size at the plan's spacing."""
+    mm = np.array([np.multiply(c.shape, c.spacing_mm) for c in cases])
+    i, j, k = np.maximum(1, np.round(np.median(mm / np.array(spacing_mm), axis=0))).astype(int)
+    return int(i), int(j), int(k)
+
+
+def _channel_intensity(name: str, cases: Cases) -> tuple[Intensity, str]:
+    facts = [c.channels[name] for c in cases]
+    inside = [f.foreground for f in facts if f.foreground is not None]
+    if inside and _is_ct(name, cases):
+        return _ct_window(inside)
+    scales = np.array([max(abs(f.high), abs(f.low), 1e-6) for f in facts])
+    spread = float(np.percentile(scales, 95) / np.percentile(scales, 5))
+    regimes = f" (scales differ {spread:.0f}-fold between cases)" if spread > 10 else ""
+    if np.median([f.background_share for f in facts]) > 0.3:
+        return Intensity(
+            name="zscore", settings={"nonzero": 1.0}
+        ), "z-score inside the masked background" + regimes
+    return Intensity(name="zscore"), "z-score of each image" + regimes
+
+
+def _is_ct(name: str, cases: Cases) -> bool:
+    """By the modality where it is known, else by the channel's name, else by values that only HU have."""
+    known = {c.modality for c in cases if c.modality}
+    if known:
+        return known == {"CT"}
+    low = np.median([c.channels[name].low for c in cases])
+    return name.lower() in ("ct", "hu") or bool(low < -500)
+
+
+def _ct_window(inside: Sequence[Mapping[str, float]]) -> tuple[Intensity, str]:
+    """Medians over cases, rounded coarsely: one case more or less changes nothing."""
+    low = 25 * np.floor(np.percentile([f["p005"] for f in inside], 25) / 25)
+    high = 25 * np.ceil(np.percentile([f["p995"] for f in inside], 75) / 25)
+    mean = 10 * round(float(np.median([f["mean"] for f in inside])) / 10)
+    sd = max(10, 10 * round(float(np.median([f["sd"] for f in inside])) / 10))
+    settings = {"low": float(low), "high": float(high), "mean": float(mean), "sd": float(sd)}
+    return Intensity(name="window_zscore", settings=settings), (
+        f"CT: window {low:g} to {high:g} HU and z-score from the foreground of {len(inside)} cases, rounded"
+    )
+
+
+def _reaches(size: np.ndarray, mm: np.ndarray) -> np.ndarray:
+    return (size > 1) & (mm < 2 * mm[size > 1].min()) if (size > 1).any() else size > 1
+
+
+def _kernel(reach: np.ndarray) -> list[int]:
+    return [3 if r else 1 for r in reach]
+
+
+def _poolings(size: float) -> int:
+    return int(np.clip(np.floor(np.log2(max(size, 1) / MIN_SIDE)), 0, 5))
+
+
+def _up(size: float, spacing_mm: Sequence[float], axis: int) -> int:
+    step = 2 ** min(_poolings(size), _cap(spacing_mm, axis))
+    return int(np.ceil(size / step) * step)
+
+
+def _down(size: float, spacing_mm: Sequence[float], axis: int) -> int:
+    step = 2 ** min(_poolings(size), _cap(spacing_mm, axis))
+    return max(1, int(size // step) * step)
+
+
+def _cap(spacing_mm: Sequence[float], axis: int) -> int:
+    """At most three to four halvings: rounding to more only pads."""
+    behind = np.log2(spacing_mm[axis] / min(spacing_mm))
+    return max(0, 4 - round(float(behind)))
+
+
+def _equal_mm(extent: Sequence[int], spacing_mm: Sequence[float], voxels: int) -> np.ndarray:
+    """Sides in voxels of the largest box of equal sides in mm, cut to `extent`, with at most `voxels`."""
+    low, high = 0.0, float(np.max(np.multiply(extent, spacing_mm)))
+    for _ in range(50):
+        side = (low + high) / 2
+        fits = np.prod(np.minimum(side / np.array(spacing_mm), extent)) <= voxels
+        low, high = (side, high) if fits else (low, side)
+    return np.maximum(1, np.minimum(low / np.array(spacing_mm), extent))
+
+
+def _class_side(cases: Cases, budget: Budget) -> int:
+    flat = np.median([c.shape[2] for c in cases]) == 1
+    return (128 if flat else 64) * (1 if budget.device == "cpu" else 2)
+
+
+def _median_slices(cases: Cases, chosen: Chosen) -> int:
+    return extent_voxels(cases, chosen["spacing_mm"])[2]
+
+
+def _x(sizes: Sequence[int]) -> str:
+    return " x ".join(str(int(s)) for s in sizes)

@@ -1,0 +1,162 @@
+"""Random changes of a batch, on the device it lies on: one fused resampling, then grey values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from medseg.learning.settings import Augmenting
+
+_FIELD = 4
+"""Knots an axis of the slowly varying field."""
+
+
+def augment(
+    image: Tensor,
+    target: Tensor,
+    patch: Sequence[int],
+    spacing_mm: Sequence[float],
+    seeds: NDArray[np.int64],
+    settings: Augmenting,
+) -> tuple[Tensor, Tensor]:
+    """Windows to patches: turned, scaled, shifted, mirrored; then contrast, brightness, field, noise.
+
+    Parameters
+    ----------
+    image : Tensor
+        ``[B, C, *window]`` float32.
+    target : Tensor
+        ``[B, *window]`` class indices (resampled with the image, nearest), or ``[B]`` classes.
+    patch : (I, J, K)
+        Size of the result; the windows' centres stay the centres.
+    seeds : array (B,)
+        One for each window: what is drawn depends on them alone, not on the batch around.
+
+    Returns
+    -------
+    tuple of Tensor
+        ``[B, C, *patch]`` float32 and ``[B, *patch]`` int64 (or the classes).
+    """
+    rngs = [np.random.default_rng(int(seed)) for seed in seeds]
+    maps = np.stack([_affine(rng, patch, spacing_mm, settings) for rng in rngs])
+    grid = sampling_grid(maps, patch, image.shape[2:]).to(image.device)
+    moved = sample(image, grid, "bilinear")
+    if target.ndim > 1:
+        target = sample(target[:, None].float(), grid, "nearest")[:, 0]
+    return _grey(moved, rngs, settings), target.long()
+
+
+def centre_patch(image: Tensor, patch: Sequence[int]) -> Tensor:
+    """The middle ``patch`` of windows ``[B, C, *window]``."""
+    starts = [(w - p) // 2 for w, p in zip(image.shape[2:], patch, strict=True)]
+    i, j, k = (slice(s, s + p) for s, p in zip(starts, patch, strict=True))
+    return image[:, :, i, j, k]
+
+
+def sampling_grid(maps: NDArray[np.float64], patch: Sequence[int], window: Sequence[int]) -> Tensor:
+    """Where each patch voxel is taken from, for `sample`.
+
+    Parameters
+    ----------
+    maps : array (B, 3, 4)
+        Voxel offset from the patch's centre -> voxel offset from the window's centre.
+
+    Returns
+    -------
+    Tensor
+        ``[B, I, J, K, 3]`` in torch's normalised coordinates (last axis first).
+    """
+    half_patch, half_window = np.array(patch) / 2, np.array(window) / 2
+    scaled = maps / half_window[:, None]
+    scaled[:, :, :3] *= half_patch
+    theta = np.concatenate([scaled[:, ::-1, 2::-1], scaled[:, ::-1, 3:]], axis=2)
+    size = [len(maps), 1, *patch]
+    return functional.affine_grid(
+        torch.from_numpy(np.ascontiguousarray(theta, np.float32)), size, align_corners=False
+    )
+
+
+def sample(array: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """``[B, C, *window]`` at the points of `sampling_grid`; edge voxels go on outside."""
+    if array.shape[-1] == 1:  # flat: a plane at a time is eight times less work
+        flat = functional.grid_sample(
+            array[..., 0], grid[..., 0, 1:], mode=mode, padding_mode="border", align_corners=False
+        )
+        return flat[..., None]
+    return functional.grid_sample(array, grid, mode=mode, padding_mode="border", align_corners=False)
+
+
+def _affine(
+    rng: np.random.Generator, patch: Sequence[int], spacing_mm: Sequence[float], settings: Augmenting
+) -> NDArray[np.float64]:
+    """One random map (3, 4) in voxels: mirror, scale and turn in mm, then shift."""
+    mm = np.array(spacing_mm, float)
+    flat = np.array(patch) == 1
+    turn = _rotation(rng.uniform(-1, 1, 3) * np.radians(settings.rotation_deg) * _turnable(mm, flat))
+    scale = np.exp(rng.uniform(-1, 1) * np.log1p(settings.scale) * np.where(flat, 0, 1))
+    draw = rng.random(3)
+    mirror = np.where([axis in settings.mirror and draw[axis] < 0.5 for axis in range(3)], -1.0, 1.0)
+    linear = (turn * (scale * mirror)[None, :]) * mm[None, :] / mm[:, None]
+    shift = rng.uniform(-1, 1, 3) * settings.shift * np.array(patch) * ~flat
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def _turnable(mm: NDArray[np.float64], flat: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How far one may turn about each axis (0..1): a turn moves content between the two other axes."""
+    out = np.ones(3)
+    for axis in range(3):
+        a, b = (i for i in range(3) if i != axis)
+        out[axis] = 0.0 if flat[a] or flat[b] else min(mm[a], mm[b]) / max(mm[a], mm[b])
+    return out
+
+
+def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation matrix: about the first axis, then the second, then the third (radians)."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        a, b = (i for i in range(3) if i != axis)
+        step = np.eye(3)
+        step[a, a] = step[b, b] = np.cos(angle)
+        step[a, b], step[b, a] = -np.sin(angle), np.sin(angle)
+        matrix = step @ matrix
+    return matrix
+
+
+def _grey(image: Tensor, rngs: Sequence[np.random.Generator], settings: Augmenting) -> Tensor:
+    """Contrast, brightness, slow field and noise, each in its own strength for each image and channel."""
+    channels, device = image.shape[1], image.device
+
+    def drawn(low: float, high: float) -> Tensor:
+        values = np.stack([rng.uniform(low, high, channels) for rng in rngs])
+        return torch.from_numpy(values.astype(np.float32)).to(device)[:, :, None, None, None]
+
+    gain = drawn(1 - settings.contrast, 1 + settings.contrast)
+    offset = drawn(-settings.brightness, settings.brightness)
+    strength = drawn(0, settings.noise)
+    if settings.field:
+        gain = gain * (1 + settings.field * _field(rngs, image))
+    image = image * gain + offset
+    if settings.noise:
+        image = image + strength * _noise(rngs, image)
+    return image
+
+
+def _field(rngs: Sequence[np.random.Generator], image: Tensor) -> Tensor:
+    knots = np.stack([rng.standard_normal((1, _FIELD, _FIELD, _FIELD)) for rng in rngs]).astype(np.float32)
+    if image.shape[-1] == 1:
+        knots = knots[..., :1]
+    field = torch.from_numpy(knots).to(image.device)
+    return functional.interpolate(field, size=image.shape[2:], mode="trilinear", align_corners=False)
+
+
+def _noise(rngs: Sequence[np.random.Generator], image: Tensor) -> Tensor:
+    parts = []
+    for rng in rngs:
+        generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**62)))
+        parts.append(torch.randn(image.shape[1:], generator=generator, device=image.device))
+    return torch.stack(parts)

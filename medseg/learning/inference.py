@@ -1,0 +1,188 @@
+"""A network over a whole image: windows, weights, and the way back to the image's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations, product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medseg.data.plan import Plan, Triple
+from medseg.imaging.grid import Grid
+from medseg.imaging.image import canonical_grid, from_canonical
+from medseg.imaging.resample import apply_matrix, axis_maps, matrix
+from medseg.learning.devices import autocast, channels_last, number_format
+from medseg.learning.sampling import cut
+from medseg.learning.settings import Prediction
+
+Predict = Callable[[Tensor], Tensor]
+
+WHOLE = 2.0
+"""An image of up to this many patches in volume goes through the network in one piece."""
+_SLAB_VOXELS = 2**22
+
+
+def probabilities(
+    network: nn.Module, plan: Plan, array: NDArray[np.float32], settings: Prediction, device: torch.device
+) -> NDArray[np.float32]:
+    """Class probabilities ``[L, I, J, K]`` of a prepared image ``[C, I, J, K]``.
+
+    A small image is computed in one piece; a larger one in windows of the plan's patch, overlapping
+    and weighted by a Gaussian, several at a time. Mirrored copies (``settings.mirror``) are averaged.
+    """
+    step = strides_of(plan)
+    size = _network_size(array.shape[1:], plan.patch, step)
+    padded, inner = _padded(array, size)
+    predict = _mirrored(_soft(network, plan, settings, device), settings.mirror)
+    with torch.inference_mode():
+        image = torch.from_numpy(padded)[None]
+        whole = int(np.prod(padded.shape[1:])) <= WHOLE * np.prod(plan.patch)
+        if whole and plan.network == "unet":
+            out = predict(image)[0]
+        else:
+            out = _in_windows(predict, image, plan, settings)
+    return out[(slice(None), *inner)].contiguous().numpy()
+
+
+def strides_of(plan: Plan) -> Triple:
+    """Sides given to the network must be multiples of these."""
+    strides = plan.network_arguments.get("strides")
+    if strides is None:
+        return plan.patch
+    i, j, k = np.prod(np.array(strides), axis=0)
+    return int(i), int(j), int(k)
+
+
+def label_map(
+    class_probabilities: NDArray[np.float32], prepared: Grid, source: Grid, values: Sequence[int]
+) -> NDArray[np.unsignedinteger]:
+    """Probabilities on the prepared grid -> label values ``[I, J, K]`` on the source grid.
+
+    Resampled linearly and decided slab by slab: exactly what resampling everything and then taking
+    the largest gives, without ever holding it all. Axes return to the source's order.
+    """
+    target = canonical_grid(source)
+    table = np.array([0, *values])
+    table = table.astype(np.uint8 if table.max() <= 255 else np.uint16)
+    return from_canonical(table[_decided(class_probabilities, prepared, target)][None], source)[0]
+
+
+def window_starts(size: int, patch: int, overlap: float) -> list[int]:
+    """First voxels of windows that cover `size`, evenly spread, overlapping by at least `overlap`."""
+    if size <= patch:
+        return [0]
+    count = int(np.ceil((size - patch) / max(1, int(patch * (1 - overlap))))) + 1
+    return [round(n * (size - patch) / (count - 1)) for n in range(count)]
+
+
+def gaussian(patch: Sequence[int]) -> Tensor:
+    """Weights of a window ``[I, J, K]``: 1 in the middle, sd an eighth of the side, never 0."""
+    sides = [torch.exp(-0.5 * ((torch.arange(p) - (p - 1) / 2) / max(p / 8, 0.5)) ** 2) for p in patch]
+    weights = sides[0][:, None, None] * sides[1][None, :, None] * sides[2][None, None, :]
+    return weights.clamp(min=1e-3)
+
+
+def _network_size(shape: Sequence[int], patch: Sequence[int], step: Sequence[int]) -> list[int]:
+    """Multiples of the strides around an image computed in one piece; else at least a patch."""
+    multiple = [-(-n // s) * s for n, s in zip(shape, step, strict=True)]
+    if np.prod(multiple) <= WHOLE * np.prod(patch):
+        return multiple
+    return [max(n, p) for n, p in zip(shape, patch, strict=True)]
+
+
+def _padded(array: NDArray[np.float32], size: Sequence[int]) -> tuple[NDArray[np.float32], list[slice]]:
+    """The image in the middle of an array of `size`, edge voxels repeated; and where it lies."""
+    lack = [w - n for w, n in zip(size, array.shape[1:], strict=True)]
+    pads = [(gap // 2, gap - gap // 2) for gap in lack]
+    inner = [slice(a, a + n) for (a, _), n in zip(pads, array.shape[1:], strict=True)]
+    return np.ascontiguousarray(np.pad(array, [(0, 0), *pads], mode="edge")), inner
+
+
+def _soft(network: nn.Module, plan: Plan, settings: Prediction, device: torch.device) -> Predict:
+    """``[B, C, ...]`` anywhere -> probabilities ``[B, L, ...]`` float32 on the CPU."""
+    network = network.eval()
+    dtype = number_format(device, settings.precision)
+
+    def predict(x: Tensor) -> Tensor:
+        x = x.to(device)
+        if plan.dimensions == 3:
+            x = x.contiguous(memory_format=channels_last(3))
+        with autocast(device, dtype):
+            logits = network(x)
+        return logits.float().softmax(1).cpu()
+
+    return predict
+
+
+def _mirrored(predict: Predict, axes: Sequence[int]) -> Predict:
+    """Mean over all combinations of mirrored axes."""
+    if not axes:
+        return predict
+    turns = mirrorings(axes)
+
+    def averaged(x: Tensor) -> Tensor:
+        return torch.stack([predict(x.flip(t)).flip(t) for t in turns]).mean(0)
+
+    return averaged
+
+
+def mirrorings(axes: Sequence[int]) -> list[list[int]]:
+    """Tensor axes to flip for every combination of the given image axes, the empty one first."""
+    return [[a + 2 for a in turn] for n in range(len(axes) + 1) for turn in combinations(axes, n)]
+
+
+def _in_windows(predict: Predict, image: Tensor, plan: Plan, settings: Prediction) -> Tensor:
+    """Weighted mean over windows, ``[L, I, J, K]``; in 2-D a window is a slice."""
+    shape, patch = image.shape[2:], plan.patch
+    starts = list(
+        product(*(window_starts(n, p, settings.overlap) for n, p in zip(shape, patch, strict=True)))
+    )
+    weight = gaussian(patch)
+    total = torch.zeros(plan.outputs, *shape)
+    weights = torch.zeros(shape)
+    size = settings.batch * (1 if plan.dimensions == 3 else 16)
+    for first in range(0, len(starts), size):
+        places = [
+            tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
+            for start in starts[first : first + size]
+        ]
+        windows = torch.cat([image[(slice(None), slice(None), *place)] for place in places])
+        for place, part in zip(places, predict(windows), strict=True):
+            total[(slice(None), *place)] += part * weight
+            weights[place] += weight
+    return total / weights
+
+
+def _decided(array: NDArray[np.float32], prepared: Grid, target: Grid) -> NDArray[np.uint16]:
+    """Index of the most probable class at each voxel of `target`, slab by slab along the first axis."""
+    if prepared.matches(target):
+        return array.argmax(0).astype(np.uint16)
+    axes = axis_maps(prepared, target)
+    assert axes is not None, "both grids are canonical"
+    weights = [matrix(axis, order=1) for axis in axes]
+    out = np.empty(target.shape, np.uint16)
+    planes = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2] * len(array)))
+    for first in range(0, target.shape[0], planes):
+        rows = weights[0][first : first + planes]
+        used = np.flatnonzero(rows.any(axis=0))
+        low, high = used[0], used[-1] + 1
+        slab = apply_matrix(array[:, low:high], rows[:, low:high], 1)
+        slab = apply_matrix(apply_matrix(slab, weights[1], 2), weights[2], 3)
+        out[first : first + planes] = slab.argmax(0)
+    return out
+
+
+def classify(
+    network: nn.Module, plan: Plan, array: NDArray[np.float32], settings: Prediction, device: torch.device
+) -> NDArray[np.float32]:
+    """Class probabilities ``[classes]`` of a prepared image: its middle patch, edge voxels repeated."""
+    middle = [n / 2 for n in array.shape[1:]]
+    patch = cut(array, middle, plan.patch)
+    predict = _soft(network, plan, settings, device)
+    with torch.inference_mode():
+        image = torch.from_numpy(patch)[None]
+        parts = [predict(image.flip(turn)) for turn in mirrorings(settings.mirror)]
+        return torch.cat(parts).mean(0).numpy()

@@ -1,0 +1,91 @@
+"""Losses by name: ``(logits, target) -> scalar``. Dotted names of your own work in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medseg.core.registry import look_up
+from medseg.data.cohort import Task
+from medseg.learning.unet import nearest_targets
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+DEFAULT_LOSS: Mapping[Task, str] = {"segmentation": "dice_ce", "classification": "cross_entropy"}
+
+
+def soft_dice(logits: Tensor, target: Tensor, smooth: float = 1e-5) -> Tensor:
+    """One minus the soft Dice of each label over the whole batch, averaged over the labels in it.
+
+    Over the batch, because a patch without a label would otherwise weigh as much as one full of it; a
+    label that is nowhere in the batch has no Dice and is left to the cross-entropy. 0 without any.
+    ``logits [B, L, I, J, K]``, ``target [B, I, J, K]`` class indices.
+    """
+    probability = logits.float().softmax(1)[:, 1:]
+    truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:]
+    axes = (0, *range(2, logits.ndim))
+    both = (probability * truth).sum(axes)
+    size = probability.sum(axes) + truth.sum(axes)
+    dice = (2 * both + smooth) / (size + smooth)
+    present = truth.sum(axes) > 0
+    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy; images ``[B, L]`` or voxels ``[B, L, I, J, K]``."""
+    return functional.cross_entropy(logits.float(), target)
+
+
+def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy plus soft Dice."""
+    return cross_entropy(logits, target) + soft_dice(logits, target)
+
+
+def dice_focal(logits: Tensor, target: Tensor) -> Tensor:
+    """Focal loss plus soft Dice (MONAI's): for lesions that are a small part of the image."""
+    from monai.losses.dice import DiceFocalLoss
+
+    loss = DiceFocalLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+    return loss(logits.float(), target[:, None])
+
+
+def tversky(logits: Tensor, target: Tensor) -> Tensor:
+    """Tversky loss (MONAI's) that minds missed voxels more than surplus ones."""
+    from monai.losses.tversky import TverskyLoss
+
+    loss = TverskyLoss(
+        to_onehot_y=True, softmax=True, include_background=False, alpha=0.3, beta=0.7, batch=True
+    )
+    return loss(logits.float(), target[:, None])
+
+
+LOSSES: Mapping[str, Loss] = {
+    "dice_ce": dice_ce,
+    "dice": soft_dice,
+    "cross_entropy": cross_entropy,
+    "dice_focal": dice_focal,
+    "tversky": tversky,
+}
+
+
+def find_loss(name: str | None, task: Task) -> Loss:
+    """The loss called `name`, or the task's own, made to take deep supervision's list of logits.
+
+    Raises
+    ------
+    MedsegError
+        An unknown name.
+    """
+    single = look_up(LOSSES, name or DEFAULT_LOSS[task], "loss")
+
+    def loss(logits: Tensor | list[Tensor], target: Tensor) -> Tensor:
+        if isinstance(logits, Tensor):
+            return single(logits, target)
+        weights = torch.tensor([0.5**level for level in range(len(logits))])
+        parts = [single(y, nearest_targets(target, y)) for y in logits]
+        return sum(w * p for w, p in zip((weights / weights.sum()).tolist(), parts, strict=True))  # type: ignore[return-value]
+
+    return loss  # type: ignore[return-value]

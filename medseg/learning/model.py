@@ -1,0 +1,250 @@
+"""Model: a folder of weights, plan and card; callable on an image. No pickle anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import read_json, sha256_of, write_json, written_whole
+from medseg.core.values import digest, validated
+from medseg.data.plan import Plan
+from medseg.data.prepare import prepare
+from medseg.imaging.grid import Grid
+from medseg.imaging.image import Image
+from medseg.imaging.labels import Labels
+from medseg.learning.devices import keep_memory, pick_device
+from medseg.learning.inference import label_map, probabilities
+from medseg.learning.networks import build_network
+from medseg.learning.settings import Prediction
+
+WEIGHTS, PLAN, CARD = "weights.safetensors", "plan.json", "card.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with the plan it was trained by.
+
+    Examples
+    --------
+    >>> mask = Model.load("runs/x/train/fold0/model").segment(image)   # doctest: +SKIP
+    """
+
+    plan: Plan
+    network: nn.Module
+    about: Mapping[str, Any]
+    device: torch.device
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | torch.device = "auto") -> Model:
+        """Open a model folder; nothing in it is executed.
+
+        Raises
+        ------
+        MedsegError
+            A file is missing or damaged, the weights are not the ones the card was written for, or
+            they are not safetensors (pickled checkpoints are refused: opening one runs its code).
+        """
+        folder = Path(folder)
+        plan, about = _read_plan(folder), _read_card(folder)
+        weights = _read_weights(folder, about)
+        where = device if isinstance(device, torch.device) else pick_device(device)
+        keep_memory()
+        network = build_network(plan)
+        _fill(network, weights)
+        return cls(plan, network.to(where).eval(), about, where)
+
+    @property
+    def labels(self) -> Labels:
+        """What the values of a mask mean."""
+        return self.plan.labels
+
+    def segment(self, image: Image, prediction: Prediction | None = None) -> Image:
+        """Label values on the image's own grid, in its own axis order: uint8 (uint16) ``[1, I, J, K]``."""
+        return Models((self,)).segment(image, prediction)
+
+    def classify(self, image: Image, prediction: Prediction | None = None) -> dict[str, float]:
+        """Probability of each class of the plan."""
+        return Models((self,)).classify(image, prediction)
+
+    def probabilities(
+        self, image: Image, prediction: Prediction | None = None
+    ) -> tuple[NDArray[np.float32], Grid]:
+        """Class probabilities ``[L, I, J, K]`` (background first) on the prepared grid, and that grid."""
+        prepared = prepare(image, self.plan.preparation())
+        settings = prediction or Prediction()
+        return probabilities(self.network, self.plan, prepared.array, settings, self.device), prepared.grid
+
+    def class_probabilities(self, image: Image, prediction: Prediction | None = None) -> NDArray[np.float32]:
+        """Probabilities ``[classes]`` of a whole image (classification)."""
+        from medseg.learning.inference import classify
+
+        prepared = prepare(image, self.plan.preparation())
+        return classify(self.network, self.plan, prepared.array, prediction or Prediction(), self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """One or several models used as one: the mean of their probabilities."""
+
+    members: tuple[Model, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the first; all have the same channels, labels and spacing."""
+        return self.members[0].plan
+
+    @property
+    def task(self) -> str:
+        """``segmentation`` or ``classification``."""
+        return self.plan.task
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels an image must have, in this order."""
+        return self.plan.channels
+
+    @property
+    def labels(self) -> Labels:
+        """What the values of a mask mean."""
+        return self.plan.labels
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the members' weights and plans."""
+        return digest([[m.about["weights_sha256"], m.about["plan_digest"]] for m in self.members])
+
+    def card(self) -> dict[str, Any]:
+        """What to say about them in a report: names, versions, digests."""
+        keep = ("name", "version", "weights_sha256", "plan_digest")
+        return {"digest": self.digest, "models": [{k: m.about[k] for k in keep} for m in self.members]}
+
+    def segment(self, image: Image, prediction: Prediction | None = None) -> Image:
+        """Label values on the image's own grid, in its own axis order."""
+        mean, grid = self._mean_probabilities(image, prediction)
+        values = [label.value for label in self.labels]
+        return image.but(label_map(mean, grid, image.grid, values))
+
+    def classify(self, image: Image, prediction: Prediction | None = None) -> dict[str, float]:
+        """Probability of each class."""
+        mean = np.mean([m.class_probabilities(image, prediction) for m in self.members], axis=0)
+        return {name: float(p) for name, p in zip(self.plan.classes, mean, strict=True)}
+
+    def _mean_probabilities(
+        self, image: Image, prediction: Prediction | None
+    ) -> tuple[NDArray[np.float32], Grid]:
+        total, grid = self.members[0].probabilities(image, prediction)
+        for member in self.members[1:]:
+            more, other = member.probabilities(image, prediction)
+            if not other.matches(grid):
+                raise MedsegError(
+                    "the models of an ensemble must be planned with the same spacing",
+                    evidence=grid.difference(other),
+                )
+            total += more
+        return total / np.float32(len(self.members)), grid
+
+
+def open_models(folder: str | Path | Sequence[str | Path], device: str = "auto") -> Models:
+    """Models from a model folder, a fold folder (``train/fold0``), or a run folder (all its folds).
+
+    Raises
+    ------
+    MedsegError
+        There is no model there.
+    """
+    given = [folder] if isinstance(folder, str | Path) else list(folder)
+    found = [part for one in given for part in _model_folders(Path(one))]
+    if not found:
+        raise MedsegError(
+            "there is no model in this folder",
+            file=", ".join(str(g) for g in given),
+            mend=f"give a folder that holds {WEIGHTS}, {PLAN} and {CARD}, or a run folder",
+        )
+    return Models(tuple(Model.load(part, device) for part in found))
+
+
+def save_model(folder: Path, plan: Plan, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write a model folder: equal content gives equal bytes.
+
+    `about` becomes the card, with the digest of plan and weights added.
+    """
+    write_json(folder / PLAN, plan.model_dump(mode="json"))
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+    with written_whole(folder / WEIGHTS) as beside:
+        save_file(plain, beside)
+    sealed = {"weights_sha256": sha256_of(folder / WEIGHTS), "plan_digest": digest(plan)}
+    write_json(folder / CARD, {**about, **sealed})
+
+
+def _model_folders(folder: Path) -> list[Path]:
+    for found in ([folder], *(sorted(folder.glob(p)) for p in ("model", "fold*/model", "train/*/model"))):
+        there = [part for part in found if (part / WEIGHTS).is_file()]
+        if there:
+            return there
+    return [folder] if (folder / PLAN).is_file() or (folder / CARD).is_file() else []
+
+
+def _read_plan(folder: Path) -> Plan:
+    return validated(Plan, _json(folder / PLAN))
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    card = _json(folder / CARD)
+    if not {"weights_sha256", "plan_digest"} <= set(card):
+        raise MedsegError("the model card lacks the digest of weights or plan", file=str(folder / CARD))
+    return card
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(file))
+    except (OSError, ValueError) as error:
+        raise MedsegError(
+            f"the model folder has no readable {file.name}",
+            file=str(file),
+            evidence=type(error).__name__,
+            mend="copy the whole model folder again",
+        ) from error
+
+
+def _read_weights(folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
+    file = folder / WEIGHTS
+    if not file.is_file():
+        others = sorted(p.name for p in folder.glob("*") if p.suffix in (".pt", ".pth", ".pkl", ".ckpt"))
+        raise MedsegError(
+            f"the model folder has no {WEIGHTS}",
+            file=str(folder),
+            evidence=f"pickled files are not opened: {', '.join(others)}" if others else None,
+            mend="give a folder written by medseg",
+        )
+    if sha256_of(file) != card["weights_sha256"]:
+        raise MedsegError(
+            "the weights are not the ones the model card was written for",
+            file=str(file),
+            evidence=f"sha256 {sha256_of(file)[:12]}..., the card says {str(card['weights_sha256'])[:12]}...",
+            mend="copy the whole model folder again",
+        )
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise MedsegError("the weights are not safetensors", file=str(file), evidence=str(error)) from error
+
+
+def _fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    known = network.state_dict()
+    wrong = sorted(set(known) ^ set(weights))
+    wrong += [n for n in known if n in weights and known[n].shape != weights[n].shape]
+    if wrong:
+        raise MedsegError("the weights do not fit the plan's network", evidence=", ".join(wrong[:5]))
+    network.load_state_dict(dict(weights))

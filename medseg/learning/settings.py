@@ -1,0 +1,90 @@
+"""Settings of training and prediction. No torch here: reading a recipe must stay cheap."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from medseg.core.values import Value
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class Augmenting(Value):
+    """Random changes of the training patches; each amount is the largest one drawn. 0 switches it off.
+
+    Geometry is drawn in mm about the patch's centre: on anisotropic grids rotations out of the fine
+    plane shrink with the ratio of the spacings, and in 2-D they stay in the plane.
+    """
+
+    rotation_deg: float = Field(default=15.0, ge=0, le=180)
+    scale: float = Field(default=0.15, ge=0, lt=1)
+    shift: float = Field(default=0.06, ge=0, le=0.5)
+    """Share of the patch's side."""
+    mirror: tuple[Literal[0, 1, 2], ...] = ()
+    """Axes (0 left-right, 1 front-back, 2 up-down) that may be mirrored."""
+    contrast: float = Field(default=0.15, ge=0, lt=1)
+    brightness: float = Field(default=0.1, ge=0)
+    noise: float = Field(default=0.1, ge=0)
+    field: float = Field(default=0.1, ge=0)
+    """Slow change over the image, as a receive coil makes it."""
+
+
+class Training(Value):
+    """How a plan is trained. Either a number of epochs or a budget of minutes fixes the length.
+
+    With a budget the schedule is a function of the seconds spent, so that the rate reaches its end
+    when the minutes do, on any machine.
+    """
+
+    epochs: int | None = Field(default=None, ge=1)
+    budget_minutes: float | None = Field(default=None, gt=0)
+    steps_per_epoch: int | None = Field(default=None, ge=1)
+    """By default as many as show each training case once, at least 20 and at most 250."""
+    batch: int | None = Field(default=None, ge=1)
+    """The plan's by default."""
+    rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warm_up: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the training in which the rate rises to its full value."""
+    average: float = Field(default=0.99, ge=0, lt=1)
+    """Decay of the running mean of the weights, which is what is judged and kept; 0 switches it off."""
+    clip: float = Field(default=1.0, gt=0)
+    loss: str | None = None
+    """A name of the losses' table or ``package.module:function``; by default the task's own."""
+    foreground: float = Field(default=0.5, ge=0, le=1)
+    """Share of patches that are centred on a labelled voxel."""
+    seed: int = Field(default=0, ge=0)
+    monitor: float = Field(default=0.05, ge=0, lt=0.5)
+    """Share of the training patients kept aside to choose the checkpoint: one to eight; 0 takes the last."""
+    monitor_every: float = Field(default=0.1, gt=0, le=1)
+    """Share of the training between two looks at the monitor cases."""
+    augment: Augmenting = Augmenting()
+    precision: Precision = "auto"
+    """auto: bfloat16 where the device computes it faster (CUDA, CPUs with AMX), else float32."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Training:
+        if self.epochs is not None and self.budget_minutes is not None:
+            raise ValueError("give epochs or budget_minutes, not both")
+        return self
+
+    @property
+    def length(self) -> tuple[int | None, float | None]:
+        """(epochs, budget in seconds): exactly one of them; 50 epochs when neither is set."""
+        if self.budget_minutes is not None:
+            return None, 60.0 * self.budget_minutes
+        return self.epochs or 50, None
+
+
+class Prediction(Value):
+    """How a model is used on an image."""
+
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share by which neighbouring windows overlap."""
+    batch: int = Field(default=4, ge=1)
+    """Windows computed at once."""
+    mirror: tuple[Literal[0, 1, 2], ...] = ()
+    """Axes to mirror for averaging: only those that training mirrored make sense."""
+    precision: Precision = "float32"

@@ -1,0 +1,165 @@
+"""A plain U-Net that stays in channels-last memory from the first convolution to the last.
+
+Ours because the training budget is CPU seconds: with MONAI's blocks the tensors are converted back and
+forth between memory layouts (see benchmarks/RESULTS.md). Its parts are named ``encoder``, ``decoder``
+and ``head``, so that weights can be carried over part by part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Steps = Sequence[Sequence[int]]
+
+
+class UNet(nn.Module):
+    """U-Net with two convolutions a level, strided convolutions down, transposed ones up.
+
+    Parameters
+    ----------
+    dimensions : {2, 3}
+    inputs, outputs : int
+        Channels in, logits out.
+    widths : sequence of int
+        Channels of each level, the finest first.
+    strides, kernels : sequence of three (or two) int
+        Of each level; the first stride is that of the first convolution.
+    supervised : int
+        Coarser levels that give logits of their own while training (deep supervision).
+
+    Notes
+    -----
+    Takes ``[B, C, I, J, K]``, in 2-D with K = 1, each side a multiple of the product of its strides.
+    Gives ``[B, L, I, J, K]``; while training with `supervised` > 0 a list, the finest first.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        inputs: int,
+        outputs: int,
+        widths: Sequence[int],
+        strides: Steps,
+        kernels: Steps,
+        norm: str = "batch",
+        supervised: int = 0,
+    ) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+        strides = [tuple(s[:dimensions]) for s in strides]
+        kernels = [tuple(k[:dimensions]) for k in kernels]
+        self.encoder = _Encoder(dimensions, inputs, widths, strides, kernels, norm)
+        self.decoder = _Decoder(dimensions, widths, strides, kernels, norm)
+        levels = range(min(supervised, len(widths) - 2) + 1)
+        self.head = nn.ModuleList([_conv(dimensions)(widths[i], outputs, 1) for i in levels])
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        if self.dimensions == 2:
+            x = x.squeeze(-1)
+        features = self.decoder(self.encoder(x))
+        heads = list(self.head) if self.training else list(self.head)[:1]
+        logits = [head(f) for head, f in zip(heads, features, strict=False)]
+        if self.dimensions == 2:
+            logits = [y.unsqueeze(-1) for y in logits]
+        return logits if self.training and len(logits) > 1 else logits[0]
+
+
+class _Encoder(nn.Module):
+    def __init__(
+        self, dimensions: int, inputs: int, widths: Sequence[int], strides: Steps, kernels: Steps, norm: str
+    ) -> None:
+        super().__init__()
+        before = [inputs, *widths]
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                _block(dimensions, before[i], width, kernels[i], strides[i], norm),
+                _block(dimensions, width, width, kernels[i], 1, norm),
+            )
+            for i, width in enumerate(widths)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        for level in self.levels:
+            x = level(x)
+            features.append(x)
+        return features
+
+
+class _Decoder(nn.Module):
+    def __init__(
+        self, dimensions: int, widths: Sequence[int], strides: Steps, kernels: Steps, norm: str
+    ) -> None:
+        super().__init__()
+        upward = list(reversed(range(len(widths) - 1)))
+        self.ups = nn.ModuleList(
+            _conv_up(dimensions)(widths[i + 1], widths[i], strides[i + 1], strides[i + 1]) for i in upward
+        )
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                _block(dimensions, 2 * widths[i], widths[i], kernels[i], 1, norm),
+                _block(dimensions, widths[i], widths[i], kernels[i], 1, norm),
+            )
+            for i in upward
+        )
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Decoded features, the finest first."""
+        x, out = features[-1], []
+        for up, level, skip in zip(self.ups, self.levels, reversed(features[:-1]), strict=True):
+            x = level(torch.cat([up(x), skip], dim=1))
+            out.append(x)
+        return out[::-1]
+
+
+class ChannelNorm(nn.Module):
+    """Instance normalisation that keeps channels-last memory (torch's own converts back)."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        var, mean = torch.var_mean(x.float(), dim=tuple(range(2, x.ndim)), keepdim=True, correction=0)
+        gain = torch.rsqrt(var + self.eps) * self.weight.view(shape)
+        return torch.addcmul(self.bias.view(shape) - mean * gain, x, gain).to(x.dtype)
+
+
+def _block(dimensions: int, inputs: int, outputs: int, kernel: Any, stride: Any, norm: str) -> nn.Sequential:
+    padding = tuple(k // 2 for k in kernel)
+    return nn.Sequential(
+        _conv(dimensions)(inputs, outputs, kernel, stride, padding, bias=False),
+        _norm(dimensions, norm, outputs),
+        nn.LeakyReLU(0.01, inplace=True),
+    )
+
+
+def _conv(dimensions: int) -> Any:
+    return nn.Conv2d if dimensions == 2 else nn.Conv3d
+
+
+def _conv_up(dimensions: int) -> Any:
+    return nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
+
+
+def _norm(dimensions: int, name: str, channels: int) -> nn.Module:
+    if name == "instance":
+        return ChannelNorm(channels)
+    return nn.BatchNorm2d(channels) if dimensions == 2 else nn.BatchNorm3d(channels)
+
+
+def nearest_targets(target: Tensor, like: Tensor) -> Tensor:
+    """A reference ``[B, I, J, K]`` at the size of coarser logits, nearest voxel."""
+    size = like.shape[2:]
+    if target.shape[1:] == size:
+        return target
+    return functional.interpolate(target[:, None].float(), size=size, mode="nearest-exact")[:, 0].to(
+        target.dtype
+    )
