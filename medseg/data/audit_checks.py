@@ -104,6 +104,17 @@ def _shape(facts: Sequence[Facts], _: Cohort) -> Iterable[Finding]:
             )
 
 
+def _channels(facts: Sequence[Facts], _: Cohort) -> Iterable[Finding]:
+    for fact in facts:
+        if len(set(fact.digests)) < len(fact.digests):
+            yield _fix(
+                fact.case,
+                "two channels are the same image",
+                f"{len(fact.digests)} channels, {len(set(fact.digests))} different images",
+                "check which file belongs to which channel",
+            )
+
+
 def _orientation(facts: Sequence[Facts], _: Cohort) -> Iterable[Finding]:
     axes = Counter(f.axes for f in facts)
     if len(axes) > 1:
@@ -247,6 +258,7 @@ def _remarks(facts: Sequence[Facts], _: Cohort) -> Iterable[Finding]:
 CHECKS: tuple[Callable[[Sequence[Facts], Cohort], Iterable[Finding]], ...] = (
     _spacing,
     _shape,
+    _channels,
     _orientation,
     _intensity,
     _hounsfield,

@@ -84,6 +84,10 @@ def guess_format(path: Path) -> tuple[str, Path]:
 def _file_format(file: Path) -> tuple[str, Path]:
     if file.name == "dataset.json":
         return guess_format(file.parent)
+    if file.name.upper() == "DICOMDIR":
+        return "dicom", file.parent
+    if file.suffix.lower() in (".zip", ".tar", ".tgz"):
+        raise MedsegError("archives are not read yet", file=str(file), mend="unpack it and give the folder")
     if file.suffix.lower() in (".csv", ".json"):
         return "csv", file
     return ("nifti" if kind_of(file) else "dicom"), file

@@ -41,6 +41,7 @@ def download(url: str, file: Path, *, quiet: bool = False) -> None:
             _one_go(url, file, before, quiet)
             return
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416 and before:  # nothing beyond what we hold: whole, or another file
                 return
             if error.code < 500:

@@ -73,8 +73,8 @@ def read_channels(case: Case, channels: Sequence[str]) -> tuple[dict[str, Image]
     """
     found: dict[str, Image] = {}
     notes: list[str] = []
-    for source in dict.fromkeys(case.images[c].sha256 for c in channels):
-        names = [c for c in channels if case.images[c].sha256 == source]
+    for files in dict.fromkeys(case.images[c].files for c in channels):
+        names = [c for c in channels if case.images[c].files == files]
         image, said = read_source(case.images[names[0]])
         notes += said
         if image.array.shape[0] != len(names):
