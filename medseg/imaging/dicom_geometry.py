@@ -7,7 +7,7 @@ SliceThickness or the order of files.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from medseg.imaging.grid import Grid, ras_from_lps
 POSITION_TOL_MM = 0.01
 """Planes nearer than this lie at one position; jitter below it is rounding."""
 
-_GAP_TOL = 0.01
+_GAP_TOL = 0.01  # jitter of a position, as a part of the gap
 _ORIENTATION_TOL = 2e-4
 _SPACING_TOL_MM = 1e-4
 
@@ -59,10 +59,12 @@ def refuse_unplaced(planes: Sequence[Plane]) -> None:
         )
 
 
-def grouped(planes: Iterable[Plane]) -> list[list[Plane]]:
-    """Planes that may form one stack: same matrix, spacing, orientation and echo.
+def parts_of(planes: Sequence[Plane]) -> list[list[Plane]]:
+    """Planes that may form one stack together: same matrix, spacing, orientation and echo.
 
-    Each plane must be placeable (`refuse_unplaced`). Groups keep the order in which they are met.
+    Where positions still repeat, magnitude, phase and the like are told apart by ImageType; other
+    differences of ImageType within a stack mean nothing. Parts come in an order that does not depend
+    on the order of the planes. Each plane must be placeable (`refuse_unplaced`).
     """
     groups: list[list[Plane]] = []
     for plane in planes:
@@ -71,19 +73,21 @@ def grouped(planes: Iterable[Plane]) -> list[list[Plane]]:
             groups.append([plane])
         else:
             home.append(plane)
-    return groups
+    parts = [part for group in groups for part in _by_kind(group)]
+    return sorted(parts, key=lambda part: min(_look(p) for p in part))
 
 
-def parallel(a: Plane, b: Plane) -> bool:
-    """Whether two planes have the same orientation."""
-    return _near(a.orientation, b.orientation, _ORIENTATION_TOL)
-
-
-def same_echo(a: Plane, b: Plane) -> bool:
-    """Whether two planes were measured at the same echo."""
-    times = (a.echo[0], b.echo[0])
-    same_time = times[0] == times[1] or (None not in times and abs(times[0] - times[1]) < 1e-3)  # type: ignore[operator]
-    return bool(same_time) and a.echo[1] == b.echo[1]
+def extends(part: Sequence[Plane], plane: Plane) -> bool:
+    """Whether `plane` lies where a slice of the stack `part` would lie: on its line, a step away."""
+    if len(part) < 2:
+        return False
+    shelves = by_position(part)
+    first, second = (np.array(shelves[i][0].position, float) for i in (0, 1))
+    step = second - first
+    offset = np.array(plane.position, float) - first
+    along = float(offset @ step / (step @ step))
+    beside = float(np.linalg.norm(offset - along * step))
+    return beside < 0.5 * float(np.linalg.norm(step)) and -1.5 < along < len(shelves) + 0.5
 
 
 def by_position(planes: Sequence[Plane]) -> list[list[Plane]]:
@@ -97,14 +101,6 @@ def by_position(planes: Sequence[Plane]) -> list[list[Plane]]:
         else:
             shelves.append([plane])
     return shelves
-
-
-def split_by(planes: Sequence[Plane], key: Callable[[Plane], object]) -> list[list[Plane]]:
-    """Planes parted by a key, in the order in which the keys are met."""
-    parts: dict[object, list[Plane]] = {}
-    for plane in planes:
-        parts.setdefault(key(plane), []).append(plane)
-    return list(parts.values())
 
 
 def stack(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], Grid, tuple[str, ...]]:
@@ -136,6 +132,7 @@ def stack(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], Grid, tuple[str, 
         _refuse_uneven(positions, _normal(ordered[0]))
         _refuse_sideways(positions, _normal(ordered[0]))
         step = (positions[-1] - positions[0]) / (len(ordered) - 1)
+        _refuse_creeping(positions, step)
         notes = _step_notes(ordered[0], float(np.linalg.norm(step)), len(ordered))
     return ordered, _grid(ordered, positions[0], step), notes
 
@@ -164,9 +161,30 @@ def _alike(a: Plane, b: Plane) -> bool:
     return (
         (a.rows, a.columns) == (b.rows, b.columns)
         and _near(a.spacing_mm, b.spacing_mm, _SPACING_TOL_MM)
-        and parallel(a, b)
-        and same_echo(a, b)
+        and _near(a.orientation, b.orientation, _ORIENTATION_TOL)
+        and _same_echo(a.echo, b.echo)
     )
+
+
+def _same_echo(a: tuple[float | None, str], b: tuple[float | None, str]) -> bool:
+    if a[0] is None or b[0] is None:
+        return a == b
+    return abs(a[0] - b[0]) < 1e-3 and a[1] == b[1]
+
+
+def _by_kind(group: list[Plane]) -> list[list[Plane]]:
+    if all(len(shelf) == 1 for shelf in by_position(group)):
+        return [group]
+    kinds: dict[tuple[str, ...], list[Plane]] = {}
+    for plane in group:
+        kinds.setdefault(plane.image_type, []).append(plane)
+    split = list(kinds.values())
+    alone = all(len(shelf) == 1 for part in split for shelf in by_position(part))
+    return split if alone and len({len(part) for part in split}) == 1 else [group]
+
+
+def _look(plane: Plane) -> str:
+    return str((plane.orientation, plane.spacing_mm, plane.rows, plane.columns, plane.echo, plane.image_type))
 
 
 def _near(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
@@ -196,8 +214,9 @@ def _refuse_repeats(shelves: Sequence[Sequence[Plane]]) -> None:
 def _refuse_uneven(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
     along = positions @ normal
     gaps = np.diff(along)
-    usual = float(np.median(gaps))
-    off = np.flatnonzero(np.abs(gaps - usual) > max(_GAP_TOL * usual, POSITION_TOL_MM))
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    # each of the two positions may be off by the tolerance
+    off = np.flatnonzero(np.abs(gaps - usual) > 2 * max(_GAP_TOL * usual, POSITION_TOL_MM))
     if not len(off):
         return
     worst = int(off[np.argmax(np.abs(gaps[off] - usual))])
@@ -212,6 +231,19 @@ def _refuse_uneven(positions: NDArray[np.float64], normal: NDArray[np.float64]) 
         ),
         mend="send the whole series again, or leave it out",
     )
+
+
+def _refuse_creeping(positions: NDArray[np.float64], step: NDArray[np.float64]) -> None:
+    """Gaps that are each within tolerance may still add up: each slice must lie on the lattice."""
+    lattice = positions[0] + np.outer(np.arange(len(positions)), step)
+    off = np.linalg.norm(positions - lattice, axis=1)
+    if off.max() > 2 * max(_GAP_TOL * float(np.linalg.norm(step)), POSITION_TOL_MM):
+        raise CaseError(
+            "the slices are unevenly spaced: small differences of the gaps add up",
+            evidence=f"slice {int(off.argmax()) + 1} of {len(off)} lies {off.max():.3f} mm from its place on "
+            f"an even stack with a gap of {np.linalg.norm(step):.3f} mm",
+            mend="send the whole series again, or leave it out",
+        )
 
 
 def _refuse_sideways(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:

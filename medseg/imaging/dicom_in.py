@@ -17,7 +17,8 @@ from medseg.core.files import files_below
 from medseg.imaging.deidentify import keyed_hash, project_key
 from medseg.imaging.dicom_header import Header, read_header
 from medseg.imaging.dicom_pixels import stored_values
-from medseg.imaging.dicom_series import SEG_CLASS, LeftOut, Series, series_of
+from medseg.imaging.dicom_series import LeftOut, Series, series_of
+from medseg.imaging.dicom_verdict import SEG_CLASS
 from medseg.imaging.image import Image
 
 
@@ -169,14 +170,13 @@ def _files(root: Path) -> list[Path]:
 
 
 def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
-    """Headers that share a series UID; without one, those of one study, frame and modality."""
+    """Headers that share a series UID; without one, those of one folder, study, frame and modality."""
     groups: dict[tuple[str, ...], list[Header]] = {}
     for header in headers:
         if header.sop_class == SEG_CLASS:
             continue
-        name = (header.series_uid,) if header.series_uid else (
-            "", header.study_uid, header.frame_of_reference, header.modality, header.patient
-        )  # fmt: skip
+        place = (str(header.file.parent), header.study_uid, header.frame_of_reference, header.modality)
+        name = (header.series_uid,) if header.series_uid else place
         groups.setdefault(name, []).append(header)
     return list(groups.values())
 

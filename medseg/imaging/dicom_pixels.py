@@ -10,13 +10,17 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
+from medseg.imaging.dicom_bits import DEFLATED_FRAME, RLE, packed_frames
 from medseg.imaging.dicom_header import tolerant
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _MEND = "copy or export the file again: it is damaged or cut off"
 
@@ -57,10 +61,27 @@ def decode(file: str) -> NDArray[Any]:
 
     with tolerant():
         dataset = dcmread(file, force=True)
+        _name_syntax(dataset)
+        stored = int(dataset.get("BitsStored", 0) or 0)
+        if int(dataset.get("HighBit", stored - 1)) != stored - 1:
+            raise ValueError("the stored bits do not begin at bit 0")
+        if stored == 1 and dataset.file_meta.TransferSyntaxUID in (RLE, DEFLATED_FRAME):
+            return packed_frames(dataset)
         array = np.asarray(dataset.pixel_array)
         if array.ndim - (int(dataset.get("SamplesPerPixel", 1)) > 1) == 2:
             array = array[None]
-        return _within_bits(array, int(dataset.get("BitsStored", 0) or 0))
+        return _within_bits(array, stored)
+
+
+def _name_syntax(dataset: Dataset) -> None:
+    """Files without file meta information: the parser found out how they are written."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" in dataset.file_meta:
+        return
+    implicit, little = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
 def _within_bits(array: NDArray[Any], stored: int) -> NDArray[Any]:
@@ -74,7 +95,7 @@ def _within_bits(array: NDArray[Any], stored: int) -> NDArray[Any]:
 def _native(file: Path) -> NDArray[Any]:
     try:
         return decode(str(file))
-    except (ValueError, AttributeError, TypeError, OSError, EOFError, NotImplementedError, KeyError) as error:
+    except Exception as error:  # a parser fed with damaged bytes may raise anything
         raise CaseError(
             "the pixel data of an image cannot be read",
             file=str(file),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_header import numbers_of, read_header, text_of, tolerant
 from medseg.imaging.dicom_pixels import stored_values
-from medseg.imaging.dicom_series import SEG_CLASS
+from medseg.imaging.dicom_verdict import SEG_CLASS
 from medseg.imaging.grid import Grid, ras_from_lps
 from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels
