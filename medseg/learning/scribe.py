@@ -32,6 +32,7 @@ class Scribe:
         self._connect, self._what, self._close = connect, what, at_exit
         self._jobs: queue.Queue[tuple[Job | None, threading.Event | None]] = queue.Queue()
         self._mute = False
+        self._telling = threading.Lock()
         self.open_runs: Runs = {}
         threading.Thread(target=self._work, name=f"medseg-{what}", daemon=True).start()
         atexit.register(self._at_exit)
@@ -65,11 +66,13 @@ class Scribe:
                 done.set()
 
     def _fall_silent(self, error: Exception) -> None:
-        if not self._mute:
-            self._mute = True
+        with self._telling:  # the caller and the thread may find out at the same moment
+            if self._mute:
+                return
             kind = type(error).__name__
             log.warning("%s does not answer (%s): the work goes on, kept on disk alone", self._what, kind)
             log.debug("%s: %s", self._what, error)
+            self._mute = True
 
     def _at_exit(self) -> None:
         self.wait(10)

@@ -6,6 +6,7 @@ one warning is given and the rest is left unsaid.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import logging
@@ -110,6 +111,7 @@ class _FoldObserver:
 
     def on_start(self, info: Mapping[str, Any]) -> None:
         self._scribe = _scribe(self._uri)
+        atexit.register(self._flush)
         self._meter = SystemMeter()
         parent = origin.workflow_tag(self._root, info)
         child = digest([parent, self._fold, str(info.get("data_digest"))])[:32]
@@ -127,6 +129,7 @@ class _FoldObserver:
 
     def on_end(self, model_folder: Path, figures: Sequence[Path]) -> None:
         self._flush()
+        atexit.unregister(self._flush)
         scribe = self._require_scribe()
         scribe.tell(lambda client: _log_figures(client, self._child["run"], figures))
         scribe.tell(lambda client: _log_model(client, self._child, self._fold, model_folder))
