@@ -25,17 +25,46 @@ def checked_reference(raw: Image, labels: Labels, settings: Ingesting) -> Image:
     CaseError
         Values that are not whole or not configured, with voxel counts and a proposed mapping.
     """
-    array = raw.array.astype(np.float32, copy=False)
+    array = raw.array
     if settings.label_threshold is not None:
-        array = (array > settings.label_threshold).astype(np.float32)
-    rounded = np.rint(array)
-    whole = bool((np.abs(array - rounded) <= 1e-3).all())
-    values, counts = np.unique(rounded if whole else array, return_counts=True)
+        array = (array > settings.label_threshold).astype(np.uint8)
+    small = _whole(array)
+    if small is None:
+        values, counts = np.unique(array.ravel("K"), return_counts=True)
+        raise _not_configured(values, counts, [], labels)
+    values, counts = _counts(small)
     strange = _strange(values, labels, settings.label_map) if labels else []
-    if strange or not whole or values[0] < 0 or values[-1] > 65535:
-        raise _not_configured(values, counts, strange, whole, labels)
-    mapped = _mapped(rounded, values, settings.label_map)
-    return raw.but(mapped.astype(np.uint8 if mapped.max() <= 255 else np.uint16))
+    if strange:
+        raise _not_configured(values, counts, strange, labels)
+    return raw.but(_mapped(small, values, settings.label_map))
+
+
+def label_voxels(mask: Image) -> dict[int, int]:
+    """Foreground value -> number of voxels."""
+    values, counts = _counts(mask.array)
+    return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
+
+
+def _whole(array: NDArray[Any]) -> NDArray[Any] | None:
+    """The array as ``uint8`` or ``uint16``; None when a value is not whole, or outside 0 to 65535."""
+    low, high = float(array.min()), float(array.max())
+    if low < -1e-3 or high > 65535:
+        return None
+    kind = np.uint8 if high < 255.5 else np.uint16
+    if array.dtype.kind != "f":
+        return array.astype(kind)
+    small = (array + np.float32(0.5)).astype(kind)
+    return small if float(np.abs(array - small).max()) <= 1e-3 else None
+
+
+def _counts(array: NDArray[Any], chunk: int = 2**22) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Values of an array of small whole numbers, and how often each occurs; in little memory."""
+    flat = array.ravel("K")
+    total = np.zeros(int(flat.max(initial=0)) + 1, np.int64)
+    for start in range(0, flat.size, chunk):
+        total += np.bincount(flat[start : start + chunk], minlength=total.size)
+    values = np.flatnonzero(total)
+    return values, total[values]
 
 
 def _strange(values: NDArray[Any], labels: Labels, label_map: Mapping[int, int]) -> list[float]:
@@ -48,18 +77,22 @@ def _strange(values: NDArray[Any], labels: Labels, label_map: Mapping[int, int])
 def _mapped(array: NDArray[Any], values: NDArray[Any], label_map: Mapping[int, int]) -> NDArray[Any]:
     if not label_map:
         return array
-    table = np.zeros(int(values[-1]) + 1, np.int64)
-    for value in values.astype(int):
-        table[value] = label_map.get(int(value), int(value))
-    return table[array.astype(np.int64)]
+    new = {int(v): label_map.get(int(v), int(v)) for v in values}
+    table = np.zeros(int(array.max()) + 1, np.uint8 if max(new.values()) <= 255 else np.uint16)
+    for old, value in new.items():
+        table[old] = value
+    return table[array]
 
 
 def _not_configured(
-    values: NDArray[Any], counts: NDArray[Any], strange: Sequence[float], whole: bool, labels: Labels
+    values: NDArray[Any], counts: NDArray[Any], strange: Sequence[float], labels: Labels
 ) -> CaseError:
     what = "the reference has values that are not configured as labels"
+    whole = bool(np.array_equal(values, np.rint(values)))
     if not whole:
         what = "the reference has values that are not whole numbers"
+    elif values[0] < 0 or values[-1] > 65535:
+        what = "the reference has values outside 0 to 65535"
     names = ", ".join(f"{label.name}={label.value}" for label in labels) or "none configured"
     return CaseError(
         what,
@@ -90,9 +123,3 @@ def _proposal(values: NDArray[Any], strange: Sequence[float], whole: bool, label
 def _counted(values: NDArray[Any], counts: NDArray[Any], limit: int = 8) -> str:
     pairs = [f"{v:.6g}: {n}" for v, n in zip(values, counts, strict=True)]
     return ", ".join(pairs[:limit]) + (f" and {len(pairs) - limit} more values" if len(pairs) > limit else "")
-
-
-def label_voxels(mask: Image) -> dict[int, int]:
-    """Foreground value -> number of voxels."""
-    values, counts = np.unique(mask.array, return_counts=True)
-    return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
