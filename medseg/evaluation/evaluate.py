@@ -117,7 +117,7 @@ def find_images(folder: str | Path | None) -> dict[str, Path]:
     """Image files by case name; nnU-Net's ``_0000`` is taken off. Empty for None."""
     if folder is None:
         return {}
-    return {case.removesuffix("_0000"): file for case, file in find_masks(Path(folder)).items()}
+    return {case.removesuffix("_0000"): file for case, file in find_masks(Path(folder), ("image",)).items()}
 
 
 def _overlays(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import sha256_of
 from medseg.core.progress import progress
 from medseg.core.run import Failure
+from medseg.core.values import digest
 from medseg.evaluation.pairs import Row, invalid_rows, score_pair
 from medseg.evaluation.policy import Scoring, tolerance_notes
 from medseg.evaluation.scoring import Scores, sorted_rows
@@ -23,10 +25,11 @@ from medseg.imaging.image import read_mask, same_place
 from medseg.imaging.labels import Label, Labels
 
 log = logging.getLogger("medseg")
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 MASKS = (".nii.gz", ".nii")
-_INSIDE = ("mask", "reference")
+INSIDE = ("mask", "reference")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Measured:
     failure: Failure | None = None
 
 
-def find_masks(folder: Path) -> dict[str, Path]:
+def find_masks(folder: Path, inside: tuple[str, ...] = INSIDE) -> dict[str, Path]:
     """Mask files of a folder by case name, sorted.
 
     ``<case>.nii`` and ``<case>.nii.gz``, or ``<case>/mask.nii.gz`` and ``<case>/reference.nii.gz`` as a
@@ -64,9 +67,9 @@ def find_masks(folder: Path) -> dict[str, Path]:
         No such folder, no mask in it, or two files for one case.
     """
     found: dict[str, Path] = {}
-    for file in _mask_files(folder):
+    for file in _mask_files(folder, inside):
         name = case_of(file)
-        case = file.parent.name if name in _INSIDE and file.parent != folder else name
+        case = file.parent.name if name in inside and file.parent != folder else name
         if case in found:
             raise MedsegError(
                 f"two masks for case {case}", file=str(folder), evidence=f"{found[case].name} and {file.name}"
@@ -88,7 +91,7 @@ def case_of(file: Path) -> str:
 
 
 def infer_labels(references: Mapping[str, Path], quiet: bool = False) -> Labels:
-    """Labels ``label_1``, ``label_2`` ... of every value found in the references (unreadable ones skipped)."""
+    """Labels ``label_1`` ... of every value found in the references; unreadable ones are skipped."""
     values: set[int] = set()
     for file in progress(references.values(), "labels", quiet=quiet):
         try:
@@ -136,7 +139,7 @@ def _not_predicted(task: Task) -> Failure:
     return Failure("evaluate", task.case, said, f"{said}\n  mend: predict it, and run the same command again")
 
 
-def _strangers(array: np.ndarray, task: Task, side: str) -> Iterator[str]:
+def _strangers(array: NDArray[Any], task: Task, side: str) -> Iterator[str]:
     """A sentence about values that no label has."""
     counts = np.bincount(array.ravel())
     known = {0, *(label.value for label in task.labels)}
@@ -167,20 +170,18 @@ def _without_reference(case: str) -> Failure:
 
 
 def _digest_of(done: list[Measured], side: str) -> str:
-    from medseg.core.values import digest
-
     files = {m.task.case: getattr(m.task, side) for m in done}
     return digest({case: sha256_of(f) if f and f.is_file() else None for case, f in files.items()})
 
 
-def _mask_files(folder: Path) -> list[Path]:
+def _mask_files(folder: Path, inside: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         raise MedsegError("there is no such folder", file=str(folder), mend="give a folder of masks")
     here = [f for f in folder.iterdir() if f.name.lower().endswith(MASKS) and not f.name.startswith(".")]
-    return sorted(here) or sorted(f for name in _INSIDE for f in folder.glob(f"*/{name}.nii.gz"))
+    return sorted(here) or sorted(f for name in inside for f in folder.glob(f"*/{name}.nii.gz"))
 
 
-def _mapped(function: Callable[[T], R], items: list[T], workers: int | None) -> Iterator[R]:
+def _mapped(function: Callable[[T], R], items: Sequence[T], workers: int | None) -> Iterator[R]:
     if not workers or workers < 2 or len(items) < 2:
         yield from map(function, items)
         return

@@ -96,5 +96,33 @@ def metric_of(name: str) -> Metric:
     return Metric(title, "", measure, "zero", "high", (None, None), said)
 
 
+def described(name: str) -> Metric:
+    """As `metric_of`, and the numbers of classification too: for titles, units and definitions."""
+    return CLASS_METRICS[name] if name in CLASS_METRICS else metric_of(name)
+
+
 def _unused(*_: Any) -> float:
     raise NotImplementedError
+
+
+def _of_classes(title: str, definition: str) -> Metric:
+    return Metric(title, "", _unused, "zero", "high", (0, 1), definition)
+
+
+CLASS_METRICS: dict[str, Metric] = {
+    "accuracy": _of_classes(
+        "Accuracy", "share of cases whose most probable class is the reference's; unpredicted cases are wrong"
+    ),
+    "balanced_accuracy": _of_classes("Balanced accuracy", "mean of the sensitivities of the classes"),
+    "auroc": _of_classes(
+        "AUROC", "area under the ROC curve, the class against the rest; over classes the mean (macro)"
+    ),
+    "sensitivity": _of_classes("Sensitivity", "of the cases of the class, the share given this class"),
+    "specificity": _of_classes("Specificity", "of the other cases, the share not given this class"),
+    "ppv": _of_classes(
+        "PPV", "of the cases given this class, the share that is, at this cohort's prevalence"
+    ),
+    "npv": _of_classes("NPV", "of the cases not given this class, the share that is not, at this prevalence"),
+    "probability": _of_classes("Probability", "probability the model gives to the case's own class"),
+}
+"""What `medseg.evaluation.classification` computes over cases, described in the same words."""

@@ -135,6 +135,58 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval:
     return Interval(max(0.0, float(centre - half)), min(1.0, float(centre + half)), "Wilson")
 
 
+def auroc_interval(
+    positive: NDArray[np.bool_], score: Floats, confidence: float = 0.95
+) -> tuple[float | None, Interval]:
+    """Area under the ROC curve with DeLong's interval.
+
+    Parameters
+    ----------
+    positive : bool array (n,)
+    score : array (n,)
+        Higher means more likely positive; ties count half.
+
+    Returns
+    -------
+    area, interval
+        None and no interval when a side is empty; a point with a note when the variance is zero.
+    """
+    from scipy.stats import rankdata
+
+    of_positive, of_rest = score[positive], score[~positive]
+    m, n = of_positive.size, of_rest.size
+    if m == 0 or n == 0:
+        return None, Interval(None, None, "none", "the cohort has no case on one side")
+    ranks = rankdata(np.concatenate([of_positive, of_rest]))
+    above = (ranks[:m] - rankdata(of_positive)) / n
+    below = 1 - (ranks[m:] - rankdata(of_rest)) / m
+    area = float(above.mean())
+    if m < 2 or n < 2:
+        return area, Interval(None, None, "none", "one case on a side: no interval can be given")
+    error = float(np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n))
+    if error == 0:
+        return area, Interval(area, area, "point", "the classes are separated: the interval is a point")
+    half = _z((1 + confidence) / 2) * error
+    return area, Interval(*_cut(area - half, area + half, (0, 1)), "DeLong")
+
+
+def signed_rank(differences: Floats) -> tuple[float, str]:
+    """Wilcoxon's signed-rank test of paired differences: p value (two-sided) and how it was found.
+
+    Exact up to 25 differences that are not zero and have no ties in size; 1.0 when all are zero.
+    """
+    from scipy.stats import wilcoxon
+
+    moved = np.asarray(differences, float)
+    moved = moved[moved != 0]
+    if not moved.size:
+        return 1.0, "no case differs"
+    ties = np.unique(np.abs(moved)).size < moved.size
+    method = "exact" if moved.size <= 25 and not ties else "approx"
+    result = wilcoxon(moved, method=method)
+    return float(result.pvalue), "exact" if method == "exact" else "normal approximation"  # type: ignore[attr-defined]
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment of p values over their family, in the order given."""
     adjusted, running = [0.0] * len(p_values), 0.0

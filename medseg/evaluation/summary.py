@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg.evaluation.classification import is_classification, summarise_classes
 from medseg.evaluation.metrics import Metric, metric_of
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import STATUS_WORDS, STATUSES, Scoring
@@ -41,17 +42,32 @@ def summarise(
         ``conventions``, ``scoring``, ``versions``, ``digests``, ``notes``.
     """
     scoring, facts = scoring or Scoring(), dict(facts or {})
-    notes = list(facts.pop("notes", []))
-    labels = list(dict.fromkeys(row["label"] for row in rows))
-    names = list(dict.fromkeys(row["metric"] for row in rows))
-    cells = {label: {name: _rows_of(rows, label, name) for name in names} for label in labels}
-    return {
+    body = summarise_classes(rows, scoring) if is_classification(rows) else _of_masks(rows, scoring)
+    head = {
         "format": SUMMARY_VERSION,
         "cases": len({row["case"] for row in rows}),
         "patients": len({row["patient"] for row in rows}),
+    }
+    return head | body | _made_of(rows, scoring, facts)
+
+
+def _of_masks(rows: Sequence[Row], scoring: Scoring) -> dict[str, Any]:
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    names = list(dict.fromkeys(row["metric"] for row in rows))
+    cells: dict[str, dict[str, list[Row]]] = {label: {name: [] for name in names} for label in labels}
+    for row in rows:
+        cells[row["label"]][row["metric"]].append(row)
+    return {
         "labels": {label: {n: _cell(cells[label][n], n, scoring) for n in names} for label in labels},
         "mean_over_labels": {n: _over_labels([cells[x][n] for x in labels], n, scoring) for n in names},
         "conventions": conventions(scoring, names),
+    }
+
+
+def _made_of(rows: Sequence[Row], scoring: Scoring, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the numbers come from: settings, seed, versions, digests, notes."""
+    notes = list(facts.pop("notes", []))
+    return {
         "scoring": scoring.model_dump(mode="json"),
         "seed": scoring.seed,
         "versions": versions(),
@@ -98,10 +114,6 @@ def versions() -> dict[str, str]:
 def badness(metric: Metric, value: float) -> float:
     """The larger, the worse: for finding the worst case."""
     return {"high": -value, "low": value, "zero": abs(value), "none": 0.0}[metric.better]
-
-
-def _rows_of(rows: Sequence[Row], label: str, name: str) -> list[Row]:
-    return [row for row in rows if row["label"] == label and row["metric"] == name]
 
 
 def _cell(rows: Sequence[Row], name: str, scoring: Scoring) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.evaluation.metrics import Metric, metric_of
+from medseg.evaluation.metrics import Metric, described
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.report.svg import (
     FAINT,
@@ -42,7 +42,7 @@ def distribution(
     rows: Sequence[Row], summary: Mapping[str, Any], labels: Labels, name: str, links: Mapping[str, str]
 ) -> str:
     """Raincloud of one metric, a band for each label: density, quartiles, every case, mean with interval."""
-    metric = metric_of(name)
+    metric = described(name)
     bands = {label.name: _dots(rows, label.name, name, links) for label in labels}
     values = [dot.value for dots in bands.values() for dot in dots]
     if not values:
@@ -61,6 +61,12 @@ def distribution(
         if bands[label.name]:
             _band(drawing, axis, middle, high, bands[label.name], label.shown_colour(), cell)
     return drawing.render()
+
+
+def own_class(rows: Sequence[Row]) -> list[Row]:
+    """Of the rows of a classification, the probability each case gives to its own class."""
+    true = {(row["case"], row["label"]) for row in rows if row["metric"] == "truth" and row["value"] == 1}
+    return [row for row in rows if row["metric"] == "probability" and (row["case"], row["label"]) in true]
 
 
 def volume_agreement(rows: Sequence[Row], labels: Labels, links: Mapping[str, str]) -> str:

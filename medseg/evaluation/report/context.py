@@ -41,7 +41,7 @@ class ReportContext:
     failures : sequence of dict
         case, stage, message.
     histories : mapping
-        Fold name -> history.csv, or its rows.
+        Fold name -> history.csv, its text, or its rows.
     overlays : sequence of Overlay
         Worst first.
     """
@@ -58,7 +58,7 @@ class ReportContext:
     cohort: Sequence[Mapping[str, Any]] = ()
     refusals: Sequence[Mapping[str, Any]] = ()
     failures: Sequence[Mapping[str, Any]] = ()
-    histories: Mapping[str, Path | Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    histories: Mapping[str, Path | str | Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     overlays: Sequence[Overlay] = ()
 
     def all_labels(self) -> Labels:
@@ -73,19 +73,19 @@ class ReportContext:
         return list(dict.fromkeys(row["metric"] for row in self.rows))
 
 
-def history_of(source: Path | Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+def history_of(source: Path | str | Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
     """Columns of a training history as numbers; what is not a number is None. Empty when unreadable."""
-    rows = _read(source) if isinstance(source, Path) else source
+    rows = _read(source) if isinstance(source, Path | str) else source
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: [_number(row.get(name)) for row in rows] for name in names}
 
 
-def _read(file: Path) -> list[dict[str, str]]:
+def _read(source: Path | str) -> list[dict[str, str]]:
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
     except OSError:
         return []
+    return list(csv.DictReader(text.splitlines()))
 
 
 def _number(text: Any) -> float | None:

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 Point = tuple[float, float]
 _STEPS = {
-    # code of a 2 x 2 cell (corners 00 -> 1, 01 -> 2, 10 -> 4, 11 -> 8) to (from side, to side), inside on the
-    # left of the way; sides: the edges between neighbouring corners, named by their two corners
+    # code of a 2 x 2 cell (corners 00 -> 1, 01 -> 2, 10 -> 4, 11 -> 8) to (from side, to side), one way round
+    # the mask; sides are the edges between neighbouring corners, named by their two corners
     1: (("00-01", "00-10"),), 2: (("01-11", "00-01"),), 3: (("01-11", "00-10"),), 4: (("00-10", "10-11"),),
     5: (("00-01", "10-11"),), 6: (("01-11", "00-01"), ("00-10", "10-11")), 7: (("01-11", "10-11"),),
     8: (("10-11", "01-11"),), 9: (("00-01", "00-10"), ("10-11", "01-11")), 10: (("10-11", "00-01"),),
-    11: (("10-11", "00-10"),), 12: (("00-10", "01-11"),), 13: (("00-01", "01-11"),), 14: (("00-10", "00-01"),),
+    11: (("10-11", "00-10"),), 12: (("00-10", "01-11"),), 13: (("00-01", "01-11"),),
+    14: (("00-10", "00-01"),),
 }  # fmt: skip
 _MIDDLE = {"00-01": (0, 1), "01-11": (1, 2), "00-10": (1, 0), "10-11": (2, 1)}
 """Middle of each side in half voxels from the cell's first corner."""

@@ -19,7 +19,7 @@ from medseg.imaging.labels import Labels
 REFERENCE_COLOUR = "#ffffff"
 MARGIN_MM, LEAST_MM = 12.0, 40.0
 _PLANES = (("axial", 2, "RLAP"), ("coronal", 1, "RLSI"), ("sagittal", 0, "APSI"))
-"""Name, axis cut, letters at the left, right, upper and lower side (radiological: patient's right at left)."""
+"""Name, axis cut, letters at the left, right, upper and lower side (the patient's right at the left)."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _drawn(
     spacing: Sequence[float],
 ) -> Iterator[Outline]:
     across, up = (a for a in range(3) if a != axis)
-    for side in ("reference", "prediction"):
+    for side in ("prediction", "reference"):
         mask = masks[side]
         if mask is None:
             continue
@@ -234,7 +234,8 @@ def _flat(
 
 def _svg(plane: Plane, total_mm: float) -> str:
     wide, high = plane.size_mm
-    picture = f'<image width="{n(wide)}" height="{n(high)}" preserveAspectRatio="none" href="{_data_uri(plane.grey)}"/>'
+    place = f'width="{n(wide)}" height="{n(high)}" preserveAspectRatio="none"'
+    picture = f'<image {place} href="{_data_uri(plane.grey)}"/>'
     stroke, size = total_mm / 420, total_mm / 62
     return picture + _paths(plane, stroke) + _letters(plane, size) + _scale_bar(plane, stroke, size)
 

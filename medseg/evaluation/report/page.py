@@ -12,7 +12,8 @@ from medseg.core.files import write_text
 from medseg.evaluation.report import charts, tables, words
 from medseg.evaluation.report.context import ReportContext, history_of
 
-PLOTTED = ("dice", "nsd", "hd95", "volume_error")
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+PLOTTED = ("dice", "nsd", "hd95", "volume_error", "probability")
 
 
 def render_report(context: ReportContext, out_dir: Path) -> Path:
@@ -50,12 +51,26 @@ def render_page(context: ReportContext) -> str:
         flow=tables.flow(context),
         cohort=tables.cohort(context) if context.cohort else None,
         results=tables.results(context),
+        confusion=tables.confusion(context),
+        criteria=tables.criteria(context),
         numbers=tables.all_numbers(context),
         charts={name: Markup(svg) for name, svg in _charts(context).items()},
         conventions=context.summary.get("conventions", {}),
         notes=context.summary.get("notes", ()),
         anchors=anchors(context),
         safe=Markup,
+    )
+
+
+def bare_page(title: str, body: str) -> str:
+    """A small page in the style of the report; `body` is HTML that is escaped already."""
+    from markupsafe import escape
+
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} · medseg</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<style>{_template()[1]}</style></head><body><header><p class="eyebrow">medseg report</p>'
+        f"<h1>{escape(title)}</h1></header><main>{body}</main></body></html>\n"
     )
 
 
@@ -78,8 +93,9 @@ def _facts(context: ReportContext) -> dict[str, Any]:
 
 def _charts(context: ReportContext) -> dict[str, str]:
     links, labels = anchors(context), context.all_labels()
+    rows = charts.own_class(context.rows) if "confusion" in context.summary else context.rows
     found = {
-        f"distribution_{name}": charts.distribution(context.rows, context.summary, labels, name, links)
+        f"distribution_{name}": charts.distribution(rows, context.summary, labels, name, links)
         for name in PLOTTED
         if name in context.metrics()
     }

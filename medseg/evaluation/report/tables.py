@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from medseg.evaluation.metrics import metric_of
+from medseg.evaluation.metrics import described
 from medseg.evaluation.report.context import ReportContext
 from medseg.evaluation.report.words import status_counts
 
 MAIN = ("dice", "nsd", "hd95", "assd", "volume_error")
+OF_CLASSES = ("auroc", "sensitivity", "specificity", "ppv", "npv")
+CARDS = ("dice", "nsd", "hd95", "volume_error", "accuracy", "balanced_accuracy", "auroc")
 NONE = "–"
 
 
 def key_numbers(context: ReportContext) -> list[dict[str, str]]:
     """The handful of numbers of the header."""
     overall = context.summary.get("mean_over_labels", {})
-    cards = [
-        _card(name, overall[name]) for name in ("dice", "nsd", "hd95", "volume_error") if name in overall
-    ]
+    cards = [_card(name, overall[name]) for name in CARDS if name in overall]
     seen = status_counts(context.summary)
     wrong = sum(seen.get(s, 0) for s in ("missed", "false_positive", "not_predicted", "invalid"))
     total = sum(seen.values())
@@ -31,7 +31,8 @@ def key_numbers(context: ReportContext) -> list[dict[str, str]]:
 
 def results(context: ReportContext) -> dict[str, Any]:
     """Label by metric: mean, interval, median; and counts by status that are not ``ok``."""
-    names = [n for n in MAIN if n in context.metrics()]
+    by_class = "confusion" in context.summary
+    names = list(OF_CLASSES) if by_class else [n for n in MAIN if n in context.metrics()]
     rows = []
     for label in context.all_labels():
         cells = context.summary["labels"].get(label.name)
@@ -49,7 +50,7 @@ def results(context: ReportContext) -> dict[str, Any]:
             }
         )
     overall = context.summary.get("mean_over_labels", {})
-    mean = [_cell(overall[n], n) for n in names] if len(rows) > 1 else []
+    mean = [_cell(overall.get(n, {}), n) for n in names] if len(rows) > 1 else []
     return {"heads": [_head(n, context) for n in names], "rows": rows, "mean": mean}
 
 
@@ -63,7 +64,7 @@ def all_numbers(context: ReportContext) -> list[list[str]]:
             table.append(
                 [
                     label,
-                    metric_of(name).title + _unit(name),
+                    described(name).title + _unit(name),
                     str(cell["n"]),
                     number(cell.get("mean"), d),
                     _range(cell.get("mean_ci"), d),
@@ -135,6 +136,33 @@ def blocks(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     return ([("Run", plain)] if plain else []) + nested
 
 
+def confusion(context: ReportContext) -> dict[str, Any] | None:
+    """The confusion matrix with its heads and the share of each row; None for masks."""
+    found = context.summary.get("confusion")
+    if not found:
+        return None
+    lines = []
+    for name, counts in zip(found["classes"], found["counts"], strict=True):
+        total, columns = max(1, sum(counts)), found["columns"]
+        pairs = zip(counts, columns, strict=True)
+        cells = [{"n": n, "share": n / total, "right": c == name} for n, c in pairs]
+        lines.append({"name": name, "cells": cells})
+    return {"columns": found["columns"], "rows": lines}
+
+
+def criteria(context: ReportContext) -> list[dict[str, Any]]:
+    """Acceptance criteria: what was asked for, what was measured, and whether it held."""
+    found = []
+    for line in context.criteria:
+        asked = f"{line['metric']} of {line['label']} {line['criterion']}"
+        where = {"bad_end": "unfavourable end of the interval", "mean": "mean"}.get(
+            line.get("judged_at", ""), ""
+        )
+        value = "not measured" if line.get("value") is None else f"{line['value']:.4g}"
+        found.append({"asked": asked, "measured": value, "where": where, "passed": line["passed"]})
+    return found
+
+
 def number(value: float | None, digits: int) -> str:
     """Fixed decimals with a true minus sign; a dash for None."""
     return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
@@ -144,7 +172,12 @@ def _card(name: str, cell: Mapping[str, Any]) -> dict[str, str]:
     d, unit = _digits(name), _unit(name, bare=True)
     value = number(cell.get("mean"), d) + unit
     limits = _range(cell.get("mean_ci"), d)
-    return {"name": f"Mean {metric_of(name).title}", "value": value, "note": f"95 % CI {limits}" if cell.get("mean_ci") else ""}  # fmt: skip  # noqa: E501
+    return {"name": f"Mean {_lower(described(name).title)}", "value": value, "note": f"95 % CI {limits}" if cell.get("mean_ci") else ""}  # fmt: skip  # noqa: E501
+
+
+def _lower(title: str) -> str:
+    """``Volume error`` -> ``volume error``; names like HD95 and Dice stay."""
+    return title[0].lower() + title[1:] if " " in title else title
 
 
 def _cell(cell: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -162,16 +195,16 @@ def _cell(cell: Mapping[str, Any], name: str) -> dict[str, str]:
 def _head(name: str, context: ReportContext) -> str:
     tolerance = context.summary.get("scoring", {}).get("tolerance_mm")
     at = f" at {tolerance:g} mm" if name == "nsd" and tolerance else ""
-    return metric_of(name).title + at + _unit(name)
+    return described(name).title + at + _unit(name)
 
 
 def _unit(name: str, bare: bool = False) -> str:
-    unit = metric_of(name).unit
+    unit = described(name).unit
     return (f" {unit}" if bare else f" ({unit})") if unit else ""
 
 
 def _digits(name: str) -> int:
-    return {"": 3, "mm": 2, "ml": 2, "%": 1}[metric_of(name).unit]
+    return {"": 3, "mm": 2, "ml": 2, "%": 1}[described(name).unit]
 
 
 def _range(limits: Sequence[float] | None, digits: int) -> str:

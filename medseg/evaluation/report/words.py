@@ -15,15 +15,16 @@ GUIDE: dict[str, str] = {
     "curves": "Good: loss falls and flattens, Dice on the monitor cases rises and stays. "
     "Bad: Dice falls again while loss still falls (overfitting), jumps (rate too high), or both still "
     "improve at the end (stopped too early).",
-    "table": "Good: narrow intervals and no missed or invented structure. Bad: a wide interval (too few "
-    "patients to tell), or a good mean with counts beside it that are not zero.",
-    "distribution": "Good: a tight cloud at the good end. Bad: a long tail or a second cloud: a group of cases "
-    "the model does not understand. Hollow dots are missed, invented or unpredicted structures.",
+    "table": "Good: narrow intervals and no missed or invented structure. Bad: a wide interval (too "
+    "few patients to tell), or a good mean with counts beside it that are not zero.",
+    "distribution": "Good: a tight cloud at the good end. Bad: a long tail or a second cloud: a group of "
+    "cases the model does not understand. Hollow dots are missed, invented or unpredicted structures.",
     "volumes": "Good: dots scattered evenly about zero, inside the dashed limits. Bad: a bias off zero "
     "(over- or under-segmentation), or a slope (large structures cut short).",
-    "gallery": "Good: even the first cases here are nearly right. Bad: a contour in the wrong place, on the wrong "
-    "side, or missing. The dashed white line is the reference, the coloured line the prediction.",
-    "failures": "Good: nothing here. Bad: any case here is missing from, or counts as missed in, the numbers above.",
+    "gallery": "Good: even the first cases here are nearly right. Bad: a contour in the wrong place, on the "
+    "wrong side, or missing. The dashed white line is the reference, the coloured line the prediction.",
+    "failures": "Good: nothing here. Bad: any case here is missing from the numbers above, or "
+    "counts as missed in them.",
 }
 """Section -> what good and bad look like."""
 
@@ -33,7 +34,10 @@ def verdict(context: ReportContext) -> str:
     if context.verdict:
         return context.verdict
     summary = context.summary
-    overall = summary.get("mean_over_labels", {}).get("dice", {})
+    over_labels = summary.get("mean_over_labels", {})
+    if "accuracy" in over_labels:
+        return _class_verdict(summary)
+    overall = over_labels.get("dice", {})
     if overall.get("mean") is None:
         return "No case has a value: there is nothing to judge."
     labels = overall["labels"]
@@ -43,6 +47,18 @@ def verdict(context: ReportContext) -> str:
     if summary["patients"] != summary["cases"]:
         who += f" of {count(summary['patients'], 'patient')}"
     return f"{said}{who}. {trouble(summary)}"
+
+
+def _class_verdict(summary: Mapping[str, Any]) -> str:
+    over = summary["mean_over_labels"]
+    if over["accuracy"]["mean"] is None:
+        return "No case has a value: there is nothing to judge."
+    area = over["auroc"]["mean"]
+    also = "" if area is None else f", macro AUROC {area:.3f}"
+    n = sum(row[-1] for row in summary["confusion"]["counts"])
+    missing = f" {count(n, 'case')} without a prediction, counted as wrong." if n else ""
+    said = f"Accuracy is {over['accuracy']['mean']:.3f}{interval(over['accuracy'].get('mean_ci'))}{also}"
+    return f"{said}, on {count(summary['cases'], 'case')} in {over['auroc']['labels']} classes.{missing}"
 
 
 def trouble(summary: Mapping[str, Any]) -> str:
@@ -76,9 +92,12 @@ def status_counts(summary: Mapping[str, Any]) -> dict[str, int]:
 def methods(context: ReportContext) -> str:
     """A paragraph for the methods section of a paper, made from what was done."""
     summary = context.summary
+    if "confusion" in summary:
+        return _class_methods(summary)
     made, choice = summary.get("conventions", {}), summary.get("scoring", {})
     names = ", ".join(label.name for label in context.all_labels())
     many = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
+    worst = choice.get("missed") == "worst"
     tolerance = choice.get("tolerance_mm", 1.0)
     version = summary.get("versions", {}).get("medseg", "")
     return (
@@ -88,9 +107,19 @@ def methods(context: ReportContext) -> str:
         "and the average symmetric surface distance, and agreement of the boundary by the normalised surface "
         f"Dice at {tolerance:g} mm (area-weighted). Volumes were taken from voxel counts. "
         f"A structure that was missed or invented has Dice 0 and "
-        f"{'the diagonal of the image as its distance' if choice.get('missed') == 'worst' else 'no distance'}; "
+        f"{'the diagonal of the image as its distance' if worst else 'no distance'}; "
         "a structure absent from both sides is undefined and left out. Means are given with "
         f"{made.get('mean_interval', 'their intervals')}. Evaluation by medseg {version}."
+    )
+
+
+def _class_methods(summary: Mapping[str, Any]) -> str:
+    return (
+        f"Predicted classes were compared with the reference standard on {count(summary['cases'], 'case')} "
+        f"of {count(summary['patients'], 'patient')}. A case was given its most probable class. Accuracy, "
+        "sensitivity, specificity and predictive values are given with Wilson intervals, areas under the ROC "
+        "curve (each class against the rest) with DeLong intervals. A case without a prediction counts as "
+        f"wrong. Evaluation by medseg {summary.get('versions', {}).get('medseg', '')}."
     )
 
 

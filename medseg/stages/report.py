@@ -1,0 +1,42 @@
+"""Stage ``report``: scores, facts and images -> one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medseg.core.stage import Artifact, stage
+from medseg.data.ingested import read_ingested
+from medseg.evaluation.report.context import ReportContext
+from medseg.evaluation.report.gallery import overlay_of
+from medseg.evaluation.report.overlays import Overlay
+from medseg.evaluation.report.page import render_report
+from medseg.imaging.image import read_mask
+from medseg.imaging.labels import Labels
+
+INGESTED, MASK = "ingest/", "mask/"
+
+
+@stage(version=1)
+def report(item: Mapping[str, Artifact], *, content: Mapping[str, Any], labels: Labels, out: Path) -> None:
+    """Write ``index.html``.
+
+    Parameters
+    ----------
+    item : mapping
+        The cases of the gallery, worst first: ``ingest/<case>`` -> ingested artifact, and ``mask/<case>`` ->
+        artifact with ``mask.nii.gz`` (absent when there is no prediction).
+    content : mapping
+        Fields of `ReportContext` (rows, summary, facts, cohort, ...) as plain values; histories as CSV text.
+    labels : Labels
+    """
+    cases = [name.removeprefix(INGESTED) for name in item if name.startswith(INGESTED)]
+    overlays = tuple(_overlay(case, item, content, labels) for case in cases)
+    render_report(ReportContext(**content, labels=labels, overlays=overlays), out)
+
+
+def _overlay(case: str, item: Mapping[str, Artifact], content: Mapping[str, Any], labels: Labels) -> Overlay:
+    raw, masked = read_ingested(item[INGESTED + case].path), item.get(MASK + case)
+    mask = None if masked is None else read_mask(masked / "mask.nii.gz")
+    return overlay_of(case, raw.image, raw.mask, mask, content["rows"], labels)

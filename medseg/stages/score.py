@@ -1,0 +1,67 @@
+"""Stage ``score``: a mask (or class probabilities) and its reference -> the rows of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg.core.errors import CaseError
+from medseg.core.files import read_json, write_json
+from medseg.core.stage import Artifact, stage
+from medseg.evaluation.classification import class_rows
+from medseg.evaluation.pairs import Row, score_pair
+from medseg.evaluation.policy import Scoring
+from medseg.imaging.image import read_mask, same_place
+from medseg.imaging.labels import Labels
+
+Pair = tuple[Artifact | None, Artifact]
+
+
+@stage(version=1)
+def score(item: Pair, *, labels: Labels, scoring: Scoring, out: Path, classes: Sequence[str] = ()) -> None:
+    """Write ``scores.json``, the rows of one case.
+
+    Parameters
+    ----------
+    item : (predicted or None, ingested)
+        ``mask.nii.gz`` against ``reference.nii.gz``; with `classes`, ``probabilities.json`` against the
+        ``label_class`` of ``source.json``. None: there is no prediction, which is counted.
+
+    Raises
+    ------
+    CaseError
+        The case has no reference, or prediction and reference do not lie on the same grid.
+    """
+    predicted, ingested = item
+    source = read_json(ingested / "source.json")
+    if classes:
+        rows = _class_rows(predicted, source, classes)
+    else:
+        rows = _mask_rows(predicted, ingested, source, labels, scoring)
+    write_json(out / "scores.json", rows)
+
+
+def read_rows(scored: Artifact) -> list[Row]:
+    """The rows of one case."""
+    return read_json(scored / "scores.json")
+
+
+def _mask_rows(
+    predicted: Artifact | None, ingested: Artifact, source: dict[str, Any], labels: Labels, scoring: Scoring
+) -> list[Row]:
+    file = ingested / "reference.nii.gz"
+    if not file.is_file():
+        raise CaseError("the case has no reference to be judged by", case=source["case"])
+    reference = read_mask(file)
+    prediction = None if predicted is None else read_mask(predicted / "mask.nii.gz")
+    if prediction is not None:
+        same_place(prediction, reference, "prediction and reference")
+    return score_pair(prediction, reference, labels, scoring, source["case"], source["patient"])
+
+
+def _class_rows(predicted: Artifact | None, source: dict[str, Any], classes: Sequence[str]) -> list[Row]:
+    if source.get("label_class") is None:
+        raise CaseError("the case has no class to be judged by", case=source["case"])
+    found = None if predicted is None else read_json(predicted / "probabilities.json")
+    return class_rows(source["case"], source["patient"], found, source["label_class"], classes)
