@@ -214,7 +214,8 @@ def _experiment(client: Any, name: str, uri: str) -> str:
         return found.experiment_id
     beside = Path(uri.removeprefix("sqlite:///")).with_name("mlartifacts")
     place = beside.as_uri() if uri.startswith("sqlite:///") else None
-    return client.create_experiment(name, artifact_location=place)
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # the view for trainings, not for chats
+    return client.create_experiment(name, artifact_location=place, tags=kind)
 
 
 def _found_or_made(
