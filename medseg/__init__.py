@@ -13,11 +13,11 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from medseg.core.version import __version__
+
 # Set before anything of MONAI or MLflow is imported: both report home otherwise.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Cohort": "medseg.data.cohort",
@@ -39,12 +39,11 @@ _HOME = {
     "predict": "medseg.workflows",
     "read_image": "medseg.imaging.image",
     "read_mask": "medseg.imaging.image",
-    "show": "medseg.workflows",
     "train": "medseg.workflows",
     "write_image": "medseg.imaging.image",
 }
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

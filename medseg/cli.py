@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medseg import __version__
 from medseg.core.errors import MedsegError
+from medseg.core.version import __version__
 
 if TYPE_CHECKING:
     from medseg.core.values import Value

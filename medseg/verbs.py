@@ -23,8 +23,9 @@ def _options(args: Namespace) -> dict[str, Any]:
     return {"labels": parse_labels(args.labels)} if getattr(args, "labels", None) else {}
 
 
-def _cohort(args: Namespace, src: str) -> Cohort:
-    return Cohort.open(src, format=args.cohort_format, quiet=args.quiet, **_options(args))
+def _cohort(args: Namespace, src: str, **options: Any) -> Cohort:
+    given = _options(args) | options
+    return Cohort.open(src, format=args.cohort_format, quiet=args.quiet, **given)
 
 
 def demo(args: Namespace) -> Outcome:
@@ -39,7 +40,7 @@ def ingest(args: Namespace) -> Outcome:
     from medseg.workflows.journey import ingest_all
 
     run = open_run(args, Path(args.src).stem or "cohort")
-    cohort = _cohort(args, args.src)
+    cohort = _cohort(args, args.src, need_reference=False)
     raw = ingest_all(run, cohort)
     refused = [r for r in cohort.refused if r.status == "refused"]
     counts = {

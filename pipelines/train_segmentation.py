@@ -23,6 +23,7 @@ def main(settings: TrainSettings, run: Run, device: str) -> Outcome:
     split = cohort.split(settings.split.test, settings.split.folds, settings.split.seed)
 
     raw = flow.ingest_all(run, cohort, settings.ingest)
+    flow.audit_cases(run, raw)
     seen = raw.outside(split.test)  # the test part stays locked away from every choice
     plan = flow.make_plan(run, seen, budget_minutes=settings.training.budget_minutes, **settings.plan)
     prepared = flow.prepare_all(run, seen, plan)
@@ -32,10 +33,9 @@ def main(settings: TrainSettings, run: Run, device: str) -> Outcome:
     )
     judges = flow.held_out(split, models, settings.split.judges_test())
     predicted = flow.predict_cases(run, raw, judges, settings.prediction, device)
-    scores = flow.judge(
-        run, raw, predicted, judges, postprocessing=settings.postprocessing, scoring=settings.scoring
-    )
-    return flow.report_training(run, raw, split, plan, settings, scores)
+    masks = flow.postprocess_all(run, raw, predicted, settings.postprocessing)
+    scores = flow.score_all(run, raw, masks, judges, settings.scoring)
+    return flow.report_training(run, raw, split, plan, settings, masks, scores)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PARTIAL = ".partial"
+"""Ending of the name of a folder that is not finished yet."""
+
 
 @contextmanager
 def written_whole(file: Path) -> Iterator[Path]:
     """Give a path beside `file` to write to; on success it takes the name, on failure it goes.
 
-    The suffixes are kept (``.nii.gz``), because writers choose their format by them.
+    The suffixes are kept (``.nii.gz``), because writers choose their format by them. Inside a partial
+    folder nothing is flushed here: the folder is flushed as a whole when it takes its own name.
     """
+    unfinished = any(part.endswith(PARTIAL) for part in file.parent.parts)
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{os.getpid()}.tmp.{file.name}")
     try:
         yield beside
-        sync(beside)
+        if not unfinished:
+            sync(beside)
         beside.replace(file)
-        sync(file.parent)
+        if not unfinished:
+            sync(file.parent)
     finally:
         beside.unlink(missing_ok=True)
 

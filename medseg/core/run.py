@@ -19,6 +19,7 @@ from medseg.core.errors import CaseError, MedsegError
 from medseg.core.files import replace_folder, write_json, write_text
 from medseg.core.lock import lock_folder, release_folder
 from medseg.core.progress import meter
+from medseg.core.version import __version__
 
 log = logging.getLogger("medseg")
 
@@ -231,7 +232,7 @@ class Run:
             "inputs": dict(parts),
             "outputs": dict(files),
             "seconds": round(seconds, 3),
-            "medseg": _version(),
+            "medseg": __version__,
         }
         write_json(task.partial / st.RECORD, record)
         folder = self.root / info.name / task.name
@@ -334,8 +335,3 @@ def _few(names: Any, limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
-
-def _version() -> str:
-    from medseg import __version__
-
-    return __version__

@@ -42,12 +42,15 @@ def open_cohort(root: str | Path, format: str = "auto", **options: Any) -> Cohor
     if path.is_dir() and not any(path.iterdir()):
         raise MedsegError("the folder is empty", file=str(path), mend="give the folder that holds the images")
     given = {k: v for k, v in options.items() if v not in (None, "", (), {}, [])}
+    want_all = given.pop("need_reference", None)
     if format == "auto" and "image" in given:
         format = "nifti"
     chosen, place = guess_format(path) if format == "auto" else (format, path)
     if format == "csv" and path.is_dir():
         place = _manifest(path) or path
     constructor = look_up(FORMATS, chosen, "format")
+    if want_all is not None and "need_reference" in _OWN.get(chosen, ()):
+        given["need_reference"] = want_all  # tables and class folders never need one
     _check_options(chosen, given)
     return constructor(place, **given)
 

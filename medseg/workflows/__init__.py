@@ -16,7 +16,8 @@ _HOME = {
     "train_folds": "medseg.workflows.training",
     "held_out": "medseg.workflows.training",
     "predict_cases": "medseg.workflows.training",
-    "judge": "medseg.workflows.training",
+    "postprocess_all": "medseg.workflows.training",
+    "score_all": "medseg.workflows.training",
     "cross_validate": "medseg.workflows.training",
     "report_training": "medseg.workflows.reporting",
     "export_seg": "medseg.workflows.exporting",
@@ -25,8 +26,8 @@ _HOME = {
     "evaluate": "medseg.workflows.judging",
     "validate": "medseg.workflows.judging",
     "compare": "medseg.workflows.judging",
+    "audit_cases": "medseg.workflows.looking",
     "demo": "medseg.workflows.demo",
-    "show": "medseg.workflows.looking",
 }
 
 

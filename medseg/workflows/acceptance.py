@@ -51,7 +51,11 @@ def _verdict(summary: Mapping[str, Any], criterion: Criterion) -> dict[str, Any]
     found = _statistics(summary, criterion)
     low, high = found.get("mean_ci") or (found["mean"], found["mean"])
     if criterion.at_least is not None:
-        value, bar, word = (low if criterion.judged_at == "bad_end" else found["mean"]), criterion.at_least, ">="
+        value, bar, word = (
+            (low if criterion.judged_at == "bad_end" else found["mean"]),
+            criterion.at_least,
+            ">=",
+        )
         passed = value is not None and value >= bar
     else:
         bar, word = float(criterion.at_most or 0.0), "<="

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medseg.core.config import load_config
-from medseg.core.files import write_json
 from medseg.core.run import Run
-from medseg.data.audit import audit as find_faults
-from medseg.data.audit import must_fix, table
+from medseg.data.audit import must_fix, summary, table
 from medseg.data.cohort import Cohort
 from medseg.workflows.journey import Ingested, ingest_all, make_plan, reopen
-from medseg.workflows.outcome import Outcome, named_failures
+from medseg.workflows.outcome import Outcome
 from medseg.workflows.settings import TrainSettings
+
+log = logging.getLogger("medseg")
 
 
 def audit_cases(run: Run, raw: Ingested) -> Outcome:
-    """Findings over ingested cases, worst first; written to ``audit.json``. Exit code 3 when one must be fixed."""
-    findings = find_faults(dict(raw.artifacts), raw.cohort)
-    rows = [finding.model_dump(mode="json") for finding in findings]
-    run.lock()
-    write_json(run.root / "audit.json", {"findings": rows})
-    return Outcome({"findings": rows}, table(findings), 3 if must_fix(findings) else 0)
+    """Findings over ingested cases, those that must be fixed first; kept in ``audit/cohort``.
+
+    Exit code 3 when anything must be fixed before training.
+    """
+    from medseg.stages.audit import audit as look
+    from medseg.stages.audit import read_findings
+
+    failures = {f.item: f.public for f in run.failures if f.stage == "ingest"}
+    made = run.map(look, {"cohort": dict(raw.artifacts)}, cohort=raw.cohort, failures=failures)
+    findings = read_findings(made["cohort"])
+    told = summary(findings)
+    log.info("%-12s %d to fix, %d to look at", "", told["fix"], told["look"])
+    return Outcome(told, table(findings), 3 if must_fix(findings) else 0)
 
 
 def audit(folder: str | Path, opened: Callable[[], Cohort], run: Run) -> Outcome:
     """``medseg audit DIR``: of a run folder that was ingested, or of a data set (ingested first)."""
-    raw = _there_or_ingested(folder, opened, run)
-    found = audit_cases(run, raw)
-    code = 3 if run.failures or any(r.status == "refused" for r in raw.cohort.refused) else found.exit_code
-    refused = [f"refused: {r.case or r.series}: {r.reason}" for r in raw.cohort.refused if r.status == "refused"]
-    return Outcome(found.summary, "\n".join([found.text, *refused]) + named_failures(run), code)
+    return audit_cases(run, _there_or_ingested(folder, opened, run))
 
 
-def plan(folder: str | Path, opened: Callable[[], Cohort], run: Run, overrides: Sequence[str] = ()) -> Outcome:
+def plan(
+    folder: str | Path, opened: Callable[[], Cohort], run: Run, overrides: Sequence[str] = ()
+) -> Outcome:
     """``medseg plan DIR [key=value]``: choices with their reasons; `key` is a choice or a budget."""
     raw = _there_or_ingested(folder, opened, run)
     given = load_config(TrainSettings, None, [f"plan.{text}" for text in overrides])

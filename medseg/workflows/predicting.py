@@ -166,7 +166,7 @@ def _write(kind: str, case: Case, mask: Image, models: Models, out: Path) -> Pat
 
 
 def _open(src: str | Path, quiet: bool) -> Cohort:
-    cohort = Cohort.open(src, quiet=quiet)
+    cohort = Cohort.open(src, quiet=quiet, need_reference=False)
     if not cohort.cases:
         reasons = sorted({f"{r.series}: {r.reason}" for r in cohort.refused})
         raise MedsegError(

@@ -16,6 +16,7 @@ from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction, Training
 from medseg.learning.tracking import Tracking
 from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all
+from medseg.workflows.looking import audit_cases
 from medseg.workflows.opening import open_cohort
 from medseg.workflows.outcome import Outcome
 from medseg.workflows.settings import TrainSettings
@@ -69,28 +70,32 @@ def predict_cases(
     return dict(run.map(predict, items, prediction=prediction, device=device))
 
 
-def judge(
+def postprocess_all(
+    run: Run, raw: Ingested, predicted: Mapping[str, Artifact], postprocessing: Postprocessing | None = None
+) -> dict[str, Artifact]:
+    """Mask steps on every predicted mask; class probabilities pass through."""
+    from medseg.stages.postprocess import postprocess
+
+    if raw.cohort.task != "segmentation":
+        return dict(predicted)
+    return dict(run.map(postprocess, dict(predicted), postprocessing=postprocessing or Postprocessing()))
+
+
+def score_all(
     run: Run,
     raw: Ingested,
-    predicted: Mapping[str, Artifact],
+    masks: Mapping[str, Artifact],
     cases: Iterable[str],
-    *,
-    postprocessing: Postprocessing | None = None,
     scoring: Scoring | None = None,
 ) -> Scores:
-    """Mask steps, then scores of every case that was to be predicted; missing ones count as such."""
+    """Scores of every case that was to be predicted; one without prediction counts as missed."""
     from medseg.evaluation.scoring import Scores
-    from medseg.stages.postprocess import postprocess
     from medseg.stages.score import read_rows, score
 
     scoring = scoring or Scoring()
-    masks: Mapping[str, Artifact] = predicted
-    if raw.cohort.task == "segmentation":
-        masks = run.map(postprocess, dict(predicted), postprocessing=postprocessing or Postprocessing())
-    items = {c: (masks.get(c), raw[c]) for c in cases if c in raw}
+    items = {case: (masks.get(case), raw[case]) for case in cases if case in raw}
     scored = run.map(score, items, labels=raw.cohort.labels, scoring=scoring)
-    scores = Scores([row for a in scored.values() for row in read_rows(a)], scoring=scoring)
-    return scores
+    return Scores([row for a in scored.values() for row in read_rows(a)], scoring=scoring)
 
 
 def held_out(split: Split, models: Mapping[str, Artifact], test: bool) -> dict[str, tuple[Artifact, ...]]:
@@ -144,18 +149,22 @@ def cross_validate(
     models = train_folds(run, prepared, split, plan, training or Training(), device=device, tracking=tracking)
     judges = held_out(split, models, test=folds == 1)
     predicted = predict_cases(run, raw, judges, prediction or Prediction(), device)
-    scores = judge(run, raw, predicted, judges, postprocessing=postprocessing, scoring=scoring)
-    return scores.but(models=_load(models))
+    masks = postprocess_all(run, raw, predicted, postprocessing)
+    scores = score_all(run, raw, masks, judges, scoring)
+    scores.models = _load(models)
+    return scores
 
 
 def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM SEG)."""
-    from medseg.workflows.reporting import export_seg, report_training
+    from medseg.workflows.exporting import export_seg
+    from medseg.workflows.reporting import report_training
 
     cohort = open_cohort(settings.cohort, settings.task, run.quiet)
     split = settings.split
     parts = cohort.split(test=split.test, folds=split.folds, seed=split.seed)
     raw = ingest_all(run, cohort, settings.ingest)
+    audit_cases(run, raw)
     seen = raw.outside(parts.test)
     plan = make_plan(run, seen, budget_minutes=settings.training.budget_minutes, **settings.plan)
     prepared = prepare_all(run, seen, plan)
@@ -164,12 +173,11 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     )
     judges = held_out(parts, models, split.judges_test())
     predicted = predict_cases(run, raw, judges, settings.prediction, device)
-    scores = judge(
-        run, raw, predicted, judges, postprocessing=settings.postprocessing, scoring=settings.scoring
-    )
+    masks = postprocess_all(run, raw, predicted, settings.postprocessing)
+    scores = score_all(run, raw, masks, judges, settings.scoring)
     if "seg" in settings.export:
-        export_seg(run, raw, judges)
-    return report_training(run, raw, parts, plan, settings, scores)
+        export_seg(run, raw, masks)
+    return report_training(run, raw, parts, plan, settings, masks, scores)
 
 
 def _training_item(fold: Fold, prepared: Mapping[str, Artifact]) -> dict[str, Any]:

@@ -15,17 +15,17 @@ from medseg.data.cohort import Case, Cohort, Source, Split
 from medseg.data.split import explicit_split
 
 
-def cohort(sizes: list[int], classes: list[str] | None = None, key: str = "") -> Cohort:
-    """Patients with these numbers of cases; `key` changes every id and nothing else."""
+def cohort(sizes: list[int], classes: list[str] | None = None, place: str = "") -> Cohort:
+    """Patients with these numbers of cases; `place` changes paths and content, and nothing else."""
     cases = []
     for patient, size in enumerate(sizes):
         for n in range(size):
-            content = digest([patient, n])
+            content = digest([place, patient, n])
             cases.append(
                 Case(
-                    id=f"c{key}{patient}-{n}",
-                    patient=f"p{key}{patient}",
-                    images={"image": Source(kind="nifti", files=(f"/{key}/{n}",), sha256=content)},
+                    id=f"c{patient}-{n}",
+                    patient=f"p{patient}",
+                    images={"image": Source(kind="nifti", files=(f"/{place}/{n}",), sha256=content)},
                     label_class=classes[patient] if classes else None,
                 )
             )
@@ -56,16 +56,11 @@ def test_parts_are_disjoint_by_patient_and_cover_all(sizes: list[int], folds: in
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 3), min_size=8, max_size=30), st.randoms())
-def test_ids_keys_paths_and_order_do_not_change_who_goes_where(sizes: list[int], random: object) -> None:
-    plain, renamed = cohort(sizes), cohort(sizes, key="zz")
-    shuffled = list(renamed.cases)
+def test_content_paths_and_order_do_not_change_who_goes_where(sizes: list[int], random: object) -> None:
+    plain, changed = cohort(sizes), cohort(sizes, place="elsewhere")
+    shuffled = list(changed.cases)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    other = renamed.but(cases=tuple(shuffled)).split(folds=3)
-    mine = plain.split(folds=3)
-    assert [i.replace("zz", "") for i in other.test] == list(mine.test)
-    assert [[i.replace("zz", "") for i in f.valid] for f in other.folds] == [
-        list(f.valid) for f in mine.folds
-    ]
+    assert changed.but(cases=tuple(shuffled)).split(folds=3) == plain.split(folds=3)
 
 
 def test_another_seed_gives_another_split_and_the_same_seed_the_same() -> None:
@@ -148,6 +143,6 @@ def test_hippocampus_sides_stay_together(shared_data: Path) -> None:
     c = Cohort.open(shared_data / "hippocampus")
     split = c.split(seed=0)
     check_whole(c, split)
-    assert len(split.test) == 40
+    assert abs(len(split.test) - 40) <= 1  # whole subjects
     sides = {(int(i[-3:]) + 1) // 2 for i in split.test}
     assert not sides & {(int(i[-3:]) + 1) // 2 for i in split.folds[0].train}

@@ -1,0 +1,169 @@
+"""Results on disk for people and machines: scores.csv, summary.json, report/index.html."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import read_json, write_json
+from medseg.core.run import Run
+from medseg.core.stage import Artifact
+from medseg.core.values import digest
+from medseg.data.cohort import Split
+from medseg.data.plan import Plan
+from medseg.learning.tracking import finish_workflow
+from medseg.workflows.journey import Ingested
+from medseg.workflows.judging import summary_lines
+from medseg.workflows.outcome import Outcome, named_failures
+from medseg.workflows.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from medseg.evaluation.scoring import Scores
+
+PAGE = "page"
+GALLERY = 24
+"""Cases in the overlay gallery, worst first."""
+
+
+def report_training(
+    run: Run,
+    raw: Ingested,
+    split: Split,
+    plan: Plan,
+    settings: TrainSettings,
+    masks: Mapping[str, Artifact],
+    scores: Scores,
+) -> Outcome:
+    """Write tables and report of a training, tell MLflow, and say the result in a few lines."""
+    scores.facts = {"digests": {"plan": digest(plan), "cohort": digest(raw.cohort)}, "seed": split.seed}
+    summary = _tables(run, scores)
+    facts = _facts(raw, split, plan, settings)
+    content = {
+        "title": settings.name,
+        "summary": summary,
+        "facts": facts,
+        "cohort": _cohort_rows(raw, parts_of(split)),
+        "histories": _histories(run, split),
+    }
+    page = _page(run, raw, masks, scores, content)
+    means = {
+        f"dice_{name}": cell["dice"]["mean"] for name, cell in summary["labels"].items() if "dice" in cell
+    }
+    finish_workflow(settings.tracking, run.root, {k: v for k, v in means.items() if v is not None}, [page])
+    text = "\n".join(
+        [f"{settings.name}: {summary['cases']} cases judged", *summary_lines(summary), f"report: {page}"]
+    )
+    shown = {"summary": summary, "report": str(page), "quarantined": [f.public for f in run.failures]}
+    return Outcome(shown, text + named_failures(run), 3 if run.failures or _refused(raw) else 0)
+
+
+def report_validation(
+    run: Run,
+    raw: Ingested,
+    models: Sequence[Artifact],
+    masks: Mapping[str, Artifact],
+    scores: Scores,
+    judged: Sequence[Mapping[str, Any]],
+) -> Path:
+    """Write tables and report of a validation; gives the page."""
+    scores.facts = {"digests": {"models": [m.digest for m in models], "cohort": digest(raw.cohort)}}
+    cards = [read_json(m / "card.json") for m in models]
+    facts = {"model": {"weights": [c["weights_sha256"] for c in cards], "models": len(cards)}}
+    content = {
+        "title": "Validation",
+        "summary": _tables(run, scores),
+        "facts": facts,
+        "cohort": _cohort_rows(raw, dict.fromkeys(raw, "external test")),
+        "criteria": [
+            {
+                "criterion": f"{v['metric']} of {v['label']} {v['criterion']}",
+                "measured": v["value"],
+                "passed": v["passed"],
+            }
+            for v in judged
+        ],
+        "passed": all(v["passed"] for v in judged) if judged else None,
+    }
+    return _page(run, raw, masks, scores, content)
+
+
+def parts_of(split: Split) -> dict[str, str]:
+    """Case id -> ``test``, or ``fold 1`` for the fold that judges it, or ``training``."""
+    parts = {case: "training" for fold in split.folds for case in fold.train}
+    for n, fold in enumerate(split.folds, start=1):
+        parts |= dict.fromkeys(fold.valid, f"fold {n}")
+    return parts | dict.fromkeys(split.test, "test")
+
+
+def _tables(run: Run, scores: Scores) -> dict[str, Any]:
+    if not scores.rows:
+        raise MedsegError("no case was scored", mend="see the errors above: every case failed")
+    summary = scores.summary()
+    scores.to_csv(run.root / "scores.csv")
+    write_json(run.root / "summary.json", summary)
+    return summary
+
+
+def _page(
+    run: Run, raw: Ingested, masks: Mapping[str, Artifact], scores: Scores, content: dict[str, Any]
+) -> Path:
+    """The page: made anew only when something in it changed, because it is a stage like the others."""
+    from medseg.stages.report import INGESTED, MASK, report
+
+    segmented = raw.cohort.task == "segmentation"
+    worst = [row["case"] for row in scores.worst(GALLERY)] if segmented else []
+    item = {f"{INGESTED}{case}": raw[case] for case in worst}
+    item |= {f"{MASK}{case}": masks[case] for case in worst if case in masks}
+    told = {
+        "rows": scores.rows,
+        "refusals": [r.model_dump(mode="json") for r in raw.cohort.refused],
+        "failures": [{"case": f.item, "stage": f.stage, "message": f.public} for f in run.failures],
+        **content,
+    }
+    made = run.map(report, {PAGE: item}, content=told, labels=raw.cohort.labels)
+    if PAGE not in made:
+        raise MedsegError("the report could not be made", evidence=made.failed[PAGE].message)
+    return made[PAGE] / "index.html"
+
+
+def _cohort_rows(raw: Ingested, parts: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [_case_row(raw, case, part) for case, part in parts.items() if case in raw]
+
+
+def _case_row(raw: Ingested, case: str, part: str) -> dict[str, Any]:
+    source = raw.source(case)
+    keep = ("case", "patient", "spacing_mm", "shape", "groups")
+    return {**{k: source[k] for k in keep}, "part": part}
+
+
+def _facts(raw: Ingested, split: Split, plan: Plan, settings: TrainSettings) -> dict[str, Any]:
+    recipe = settings.model_dump(
+        mode="json", exclude={"cohort": {"root", "image", "reference"}, "plan": True}
+    )
+    return {
+        "data": {
+            "cases": len(raw.cohort.cases),
+            "channels": list(plan.channels),
+            "digest": digest(raw.cohort),
+        },
+        "split": {"test cases": len(split.test), "folds": len(split.folds), "seed": split.seed},
+        "plan": {name: {"choice": getattr(plan, name), "why": why} for name, why in plan.why.items()},
+        "settings": recipe,
+    }
+
+
+def _histories(run: Run, split: Split) -> dict[str, list[dict[str, str]]]:
+    """Rows of ``history.csv`` of each fold."""
+    files = {f"fold{n}": run.root / "train" / f"fold{n}" / "history.csv" for n in range(len(split.folds))}
+    return {
+        name: list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+        for name, file in files.items()
+        if file.is_file()
+    }
+
+
+def _refused(raw: Ingested) -> bool:
+    return any(r.status == "refused" for r in raw.cohort.refused)
