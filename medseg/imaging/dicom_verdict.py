@@ -33,9 +33,10 @@ def modality_of(header: Header) -> str:
 
 def kind_of(header: Header) -> str:
     """The kind of object in words, such as ``Secondary Capture Image``; never text from the file."""
+    from pydicom.config import IGNORE
     from pydicom.uid import UID
 
-    uid = UID(header.sop_class)
+    uid = UID(header.sop_class, validation_mode=IGNORE)
     return uid.name.replace(" Storage", "") if uid and uid.name != uid else "object of unknown kind"
 
 

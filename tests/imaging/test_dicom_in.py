@@ -311,6 +311,31 @@ def test_deflated_files_are_refused_unopened(series_folder):
     assert "deflated" in refusal(series_folder)
 
 
+@pytest.mark.parametrize("seed", range(25))
+def test_altered_bytes_end_in_a_volume_or_a_refusal_never_in_a_crash(series_folder, seed):
+    rng = np.random.default_rng(seed)
+    victim = series_folder / "0003.dcm"
+    raw = bytearray(victim.read_bytes())
+    for at in rng.integers(0, len(raw) - 84, rng.integers(1, 30)):
+        raw[at] = rng.integers(256)
+    victim.write_bytes(raw)
+    try:
+        for series in find_series(series_folder)[0]:
+            assert read_series(series).array.shape[1:] == series.shape
+    except CaseError as refused:
+        shown = refused.public()
+        assert NUMBER not in shown
+
+
+def test_an_unknown_object_class_is_named_without_its_text(series_folder):
+    file = series_folder / "0001.dcm"
+    file.write_bytes(
+        file.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"Quillfeather^Ada^of^Nowhere"[:26])
+    )
+    _, left_out = find_series(series_folder)
+    assert left_out[0].reason == "object of unknown kind: not a CT, MR or PET volume"
+
+
 def test_an_empty_or_absent_folder_is_a_usage_error(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(MedsegError, match="no DICOM"):
