@@ -120,7 +120,7 @@ def _conventions(scoring: Scoring) -> dict[str, str]:
         "difference": "B - A on the cases that have a value in both",
         "interval": f"{scoring.confidence:.0%} BCa bootstrap of the mean difference over patients, "
         f"{scoring.repeats} repeats, seed {scoring.seed}; t interval below 15 patients",
-        "test": "Wilcoxon signed-rank, exact up to 25 cases without ties, adjusted by Holm over all rows",
+        "test": "Wilcoxon signed-rank, exact up to 25 cases that differ, adjusted by Holm over all rows",
     }
 
 
@@ -146,8 +146,9 @@ def _page(cells: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str
         for side, cases in summary["only_in_one"].items()
         if cases
     )
+    head = "".join(f"<th>{h}</th>" for h in heads)
     body = (
-        f"<table><thead><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         f'{only}<section><dl class="definitions">{said}</dl></section>'
     )
     return bare_page("Paired comparison", body)

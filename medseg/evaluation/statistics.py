@@ -171,20 +171,32 @@ def auroc_interval(
 
 
 def signed_rank(differences: Floats) -> tuple[float, str]:
-    """Wilcoxon's signed-rank test of paired differences: p value (two-sided) and how it was found.
+    """Wilcoxon's signed-rank test of paired differences: two-sided p value, and how it was found.
 
-    Exact up to 25 differences that are not zero and have no ties in size; 1.0 when all are zero.
+    Differences of zero are left out. Exact (ties included) up to 25 differences, a normal approximation
+    beyond; 1.0 when no case differs.
     """
-    from scipy.stats import wilcoxon
+    from scipy.stats import rankdata, wilcoxon
 
     moved = np.asarray(differences, float)
     moved = moved[moved != 0]
     if not moved.size:
         return 1.0, "no case differs"
-    ties = np.unique(np.abs(moved)).size < moved.size
-    method = "exact" if moved.size <= 25 and not ties else "approx"
-    result = wilcoxon(moved, method=method)
-    return float(result.pvalue), "exact" if method == "exact" else "normal approximation"  # type: ignore[attr-defined]
+    if moved.size > 25:
+        return float(wilcoxon(moved, method="approx").pvalue), "normal approximation"  # type: ignore[attr-defined]
+    doubled = np.rint(2 * rankdata(np.abs(moved))).astype(int)
+    return _exact_signed_rank(doubled, int(doubled[moved > 0].sum())), "exact"
+
+
+def _exact_signed_rank(ranks: NDArray[np.int64], seen: int) -> float:
+    """Share of all sign patterns whose positive rank sum is at least as far from the middle as `seen`."""
+    total = int(ranks.sum())
+    ways = np.zeros(total + 1)
+    ways[0] = 1
+    for rank in ranks:
+        ways[rank:] = ways[rank:] + ways[: total + 1 - rank]
+    far = np.abs(2 * np.arange(total + 1) - total) >= abs(2 * seen - total)
+    return float(ways[far].sum() / ways.sum())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

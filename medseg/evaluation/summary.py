@@ -100,7 +100,7 @@ def conventions(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions that a number may depend on."""
-    from medseg import __version__
+    from medseg.core.version import __version__
 
     found = {"medseg": __version__, "python": platform.python_version()}
     for package in ("numpy", "scipy"):

@@ -119,7 +119,7 @@ def boxes_of(array: NDArray[Any]) -> dict[int, Box]:
     """The smallest box around every label value of an integer array (I, J, K), background left out."""
     from scipy import ndimage
 
-    found = ndimage.find_objects(np.asarray(array))
+    found = ndimage.find_objects(array.view(np.uint8) if array.dtype == bool else array)
     return {value: box for value, box in enumerate(found, 1) if box is not None}
 
 
