@@ -13,7 +13,7 @@ export PYTHON SYSTEM_TORCH
 
 help:
 	@echo "make env       the environment in $(VENV) (the others make it when it is missing)"
-	@echo "make demo      the whole way on phantom patients, under five minutes: runs/demo/report/index.html"
+	@echo "make demo      the whole way on phantom patients, under five minutes"
 	@echo "make test      the tests that take under a minute each"
 	@echo "make test-all  all tests"
 	@echo "make lint      ruff, pyright, import floors"
