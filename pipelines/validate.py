@@ -1,6 +1,6 @@
 """A model on a cohort it has never seen: predict, score, report, and PASS or FAIL.
 
-    python pipelines/validate.py configs/validation/default.yaml model=models/liver cohort.root=site_b --run runs/b
+    python pipelines/validate.py configs/validation/default.yaml model=models/liver cohort.root=site_b
 
 Reads   a model folder; a cohort with references
 Writes  RUN/{ingest,predict,postprocess,score,report}, scores.csv, summary.json, acceptance.json

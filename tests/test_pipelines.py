@@ -21,6 +21,11 @@ def run_script(name: str, *words: str | Path, folder: Path) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+def table(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_msd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of ``train_segmentation.py`` on tiny phantoms."""
@@ -42,7 +47,7 @@ def test_all_five_scripts_are_here_and_tested() -> None:
 def test_ingest_leaves_a_folder_a_case_and_a_table(tiny_msd: Path, tmp_path: Path) -> None:
     done = run_script("ingest.py", f"cohort.root={tiny_msd}", "--run", "runs/x", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader((tmp_path / "runs/x/ingest.csv").open()))
+    rows = table(tmp_path / "runs/x/ingest.csv")
     assert [row["status"] for row in rows] == ["taken"] * 8
     assert len(list((tmp_path / "runs/x/ingest").glob("*/image.nii.gz"))) == 8
 
@@ -50,7 +55,7 @@ def test_ingest_leaves_a_folder_a_case_and_a_table(tiny_msd: Path, tmp_path: Pat
 def test_training_leaves_everything_the_contract_names(trained: Path) -> None:
     assert (trained / "plan.yaml").is_file()
     assert (trained / "train/fold0/model/weights.safetensors").is_file()
-    rows = list(csv.DictReader((trained / "scores.csv").open()))
+    rows = table(trained / "scores.csv")
     assert set(rows[0]) == {"case", "patient", "label", "metric", "value", "unit", "status"}
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["cases"] == len({row["case"] for row in rows}) == 2

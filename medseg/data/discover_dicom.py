@@ -10,9 +10,9 @@ from medseg.data.cohort import Cohort, Refusal
 from medseg.data.discover import Draft, Frame, LabelsLike, as_labels, assemble, log, refusal, skipped
 from medseg.data.discover_table import hashed_patient
 from medseg.imaging.dicom_in import SegFile, find_dicom
-from medseg.imaging.dicom_seg_in import segment_names
+from medseg.imaging.dicom_seg_in import segment_labels
 from medseg.imaging.dicom_series import LeftOut, Series
-from medseg.imaging.labels import Labels
+from medseg.imaging.labels import TISSUE, Label, Labels
 
 
 def from_dicom(
@@ -39,22 +39,31 @@ def from_dicom(
         else:
             drafts.append(_draft(series, segs, channel))
     refused += _lonely(found.segs, found.series)
-    named = as_labels(labels) or _labels_of(found.segs)
+    named = _labels_of(found.segs, labels)
     frame = Frame((channel,), named, name=name or "cohort", quiet=quiet)
     return assemble(drafts, frame, refused)
 
 
-def _labels_of(segs: Sequence[SegFile]) -> Labels:
-    """Labels by the names of the segments, in the order they are met; refused later where they differ."""
-    names = dict.fromkeys(name for seg in segs for name in _segment_names(seg))
-    return as_labels({name: number for number, name in enumerate(names, start=1)})
+def _labels_of(segs: Sequence[SegFile], given: LabelsLike) -> Labels:
+    """The labels given, or the segment names in the order they are met; coded terms come from the SEGs."""
+    met = {label.name: label for seg in segs for label in reversed(_segments(seg))}
+    names = dict.fromkeys(label.name for seg in segs for label in _segments(seg))
+    asked = as_labels(given) or as_labels({name: number for number, name in enumerate(names, start=1)})
+    return tuple(_with_terms(label, met.get(label.name)) for label in asked)
 
 
-def _segment_names(seg: SegFile) -> list[str]:
+def _with_terms(label: Label, met: Label | None) -> Label:
+    """The label with the terms and colour of the segment of its name, where it has none of its own."""
+    if met is None or label.type != TISSUE:
+        return label
+    return label.but(category=met.category, type=met.type, colour=label.colour or met.colour)
+
+
+def _segments(seg: SegFile) -> Labels:
     try:
-        return [name[:64] for name in segment_names(seg.file).values() if name]
-    except MedsegError:  # a damaged SEG is refused when its case is read
-        return []
+        return segment_labels(seg.file)
+    except (MedsegError, ValueError, AttributeError):  # a damaged SEG is refused when its case is read
+        return ()
 
 
 def _draft(series: Series, segs: Sequence[SegFile], channel: str) -> Draft:

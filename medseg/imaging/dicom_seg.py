@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg import __version__
 from medseg.core.errors import CaseError
 from medseg.core.files import written_whole
+from medseg.core.version import __version__
 from medseg.imaging.dicom_header import tolerant
 from medseg.imaging.dicom_in import series_of_files
 from medseg.imaging.dicom_seg_in import read_seg, segment_names

@@ -15,7 +15,7 @@ from medseg.imaging.dicom_pixels import stored_values
 from medseg.imaging.dicom_verdict import SEG_CLASS
 from medseg.imaging.grid import Grid, ras_from_lps
 from medseg.imaging.image import Image
-from medseg.imaging.labels import Labels
+from medseg.imaging.labels import Code, Label, Labels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -68,6 +68,46 @@ def read_seg(
 def segment_names(file: str | Path) -> dict[int, str]:
     """Segment number -> segment label of a DICOM SEG."""
     return {int(s.SegmentNumber): text_of(s, "SegmentLabel") for s in _dataset(Path(file)).SegmentSequence}
+
+
+def segment_labels(file: str | Path) -> Labels:
+    """The segments of a DICOM SEG as labels: value = segment number, with coded terms and colour.
+
+    Segments without a name are left out; a term that is missing stays the default of `Label`.
+    """
+    return tuple(_label(s) for s in _dataset(Path(file)).SegmentSequence if text_of(s, "SegmentLabel"))
+
+
+def _label(segment: Dataset) -> Label:
+    terms = {
+        "category": _code(segment, "SegmentedPropertyCategoryCodeSequence"),
+        "type": _code(segment, "SegmentedPropertyTypeCodeSequence"),
+    }
+    return Label(
+        value=int(segment.SegmentNumber),
+        name=text_of(segment, "SegmentLabel")[:64],
+        colour=_colour(segment),
+        **{name: code for name, code in terms.items() if code is not None},
+    )
+
+
+def _code(segment: Dataset, sequence: str) -> Code | None:
+    items = segment.get(sequence) or ()
+    parts = (
+        [text_of(items[0], n) for n in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")]
+        if items
+        else []
+    )
+    return Code(value=parts[0], scheme=parts[1], meaning=parts[2]) if all(parts) and parts else None
+
+
+def _colour(segment: Dataset) -> str:
+    from highdicom.color import CIELabColor
+
+    value = segment.get("RecommendedDisplayCIELabValue")
+    if not value or len(value) != 3:
+        return ""
+    return "#" + "".join(f"{int(c):02x}" for c in CIELabColor.from_dicom_value(list(value)).to_rgb())
 
 
 def _laid_out(path: Path, grid: Grid, labels: Labels | None, compressed: bool, size: int) -> Image:

@@ -118,10 +118,19 @@ def make_plan(run: Run, raw: Ingested, **overrides: Any) -> Plan:
 
 
 def write_plan(file: Path, plan: Plan) -> None:
-    """The plan as YAML for people, each choice followed by its reason."""
-    from omegaconf import OmegaConf
+    """The plan as YAML for people: each choice under the reason for it. An equal one is left."""
+    import yaml
 
-    write_text(file, OmegaConf.to_yaml(OmegaConf.create(plan.model_dump(mode="json"))))
+    content = plan.model_dump(mode="json", exclude={"why"})
+    blocks = []
+    for name, value in content.items():
+        reason = f"# {plan.why[name]}\n" if name in plan.why else ""
+        blocks.append(
+            reason + yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=None, width=110)
+        )
+    text = "\n".join(blocks)
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_text(file, text)
 
 
 def prepare_all(run: Run, raw: Ingested, plan: Plan) -> Mapping[str, Artifact]:

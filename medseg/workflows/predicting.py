@@ -165,6 +165,14 @@ def _write(kind: str, case: Case, mask: Image, models: Models, out: Path) -> Pat
     return file
 
 
+def _check_formats(formats: Collection[str]) -> None:
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown or not formats:
+        raise MedsegError(
+            f"unknown output format {', '.join(unknown) or '(none)'}", mend=f"known: {', '.join(FORMATS)}"
+        )
+
+
 def _open(src: str | Path, quiet: bool) -> Cohort:
     cohort = Cohort.open(src, quiet=quiet, need_reference=False)
     if not cohort.cases:

@@ -77,14 +77,7 @@ def report_validation(
         "summary": _tables(run, scores),
         "facts": facts,
         "cohort": _cohort_rows(raw, dict.fromkeys(raw, "external test")),
-        "criteria": [
-            {
-                "criterion": f"{v['metric']} of {v['label']} {v['criterion']}",
-                "measured": v["value"],
-                "passed": v["passed"],
-            }
-            for v in judged
-        ],
+        "criteria": list(judged),
         "passed": all(v["passed"] for v in judged) if judged else None,
     }
     return _page(run, raw, masks, scores, content)

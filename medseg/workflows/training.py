@@ -94,7 +94,8 @@ def score_all(
 
     scoring = scoring or Scoring()
     items = {case: (masks.get(case), raw[case]) for case in cases if case in raw}
-    scored = run.map(score, items, labels=raw.cohort.labels, scoring=scoring)
+    cohort = raw.cohort
+    scored = run.map(score, items, labels=cohort.labels, scoring=scoring, classes=cohort.classes)
     return Scores([row for a in scored.values() for row in read_rows(a)], scoring=scoring)
 
 

@@ -83,7 +83,7 @@ def test_a_seg_without_its_series_is_refused(tmp_path: Path) -> None:
     assert any("whose image series is not here" in r.reason for r in cohort.refused)
 
 
-def test_another_key_gives_other_ids_and_the_same_split(
+def test_another_key_gives_other_ids_of_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = write_phantoms(tmp_path, 4, seed=2, format="dicom", size="tiny")
@@ -91,8 +91,20 @@ def test_another_key_gives_other_ids_and_the_same_split(
     monkeypatch.setenv("MEDSEG_KEY", "another key")
     other = Cohort.open(tmp_path, labels=known)
     assert not {case.id for case in one.cases} & {case.id for case in other.cases}
-    held = [{c[i].images["CT"].sha256 for i in c.split(folds=2).test} for c in (one, other)]
-    assert held[0] == held[1]
+    images = [{case.images["CT"].sha256 for case in c.cases} for c in (one, other)]
+    assert images[0] == images[1]
+
+
+def test_labels_of_dicom_seg_keep_their_coded_terms_and_colours(tmp_path: Path) -> None:
+    known = write_phantoms(tmp_path, 2, seed=2, format="dicom", size="tiny")
+    assert [x.type for x in Cohort.open(tmp_path).labels] == [x.type for x in known]
+    named = Cohort.open(tmp_path, labels={x.name: x.value for x in known}).labels
+    assert [(x.name, x.value, x.category, x.type) for x in named] == [
+        (x.name, x.value, x.category, x.type) for x in known
+    ]
+    for mine, drawn in zip(named, known, strict=True):
+        pairs = [(int(mine.colour[i : i + 2], 16), int(drawn.colour[i : i + 2], 16)) for i in (1, 3, 5)]
+        assert all(abs(a - b) <= 2 for a, b in pairs)
 
 
 def test_radiographs_with_grey_masks_need_a_threshold(shared_data: Path, tmp_path: Path) -> None:
