@@ -14,6 +14,7 @@ from medseg.data.discover import kind_of
 from medseg.data.discover_globs import IMAGE_FOLDERS, REFERENCE_FOLDERS
 from medseg.data.discover_sets import read_description
 from medseg.data.discover_table import ALIASES, read_rows
+from medseg.data.unpack import is_archive, unpacked_for_now
 
 FORMATS: dict[str, Callable[..., Cohort]] = {
     "msd": Cohort.from_msd,
@@ -41,6 +42,8 @@ def open_cohort(root: str | Path, format: str = "auto", **options: Any) -> Cohor
         raise MedsegError("the data set is not there", file=str(path), mend="correct its path")
     if path.is_dir() and not any(path.iterdir()):
         raise MedsegError("the folder is empty", file=str(path), mend="give the folder that holds the images")
+    if is_archive(path):
+        path = unpacked_for_now(path, quiet=bool(options.get("quiet")))
     given = {k: v for k, v in options.items() if v not in (None, "", (), {}, [])}
     want_all = given.pop("need_reference", None)
     if format == "auto" and "image" in given:
@@ -89,8 +92,6 @@ def _file_format(file: Path) -> tuple[str, Path]:
         return guess_format(file.parent)
     if file.name.upper() == "DICOMDIR":
         return "dicom", file.parent
-    if file.suffix.lower() in (".zip", ".tar", ".tgz"):
-        raise MedsegError("archives are not read yet", file=str(file), mend="unpack it and give the folder")
     if file.suffix.lower() in (".csv", ".json"):
         return "csv", file
     return ("nifti" if kind_of(file) else "dicom"), file

@@ -38,21 +38,26 @@ def test_voxels_and_volumes_are_counted_and_an_absent_label_counts_zero():
 def test_intensities_of_the_foreground_are_apart_from_those_of_the_image():
     facts = fingerprint(*_image(), channels=("MR",), label_values=(2,)).channels["MR"]
     assert facts.foreground is not None
-    assert facts.foreground["mean"] == 100 and facts.foreground["sd"] == 0
-    assert facts.mean == np.float32(5.0) and facts.background_share == 0.95
+    assert facts.foreground["mean"] == 100
+    assert facts.foreground["sd"] == 0
+    assert facts.mean == np.float32(5.0)
+    assert facts.background_share == 0.95
 
 
 def test_without_a_mask_there_is_no_foreground():
     image, _ = _image()
     found = fingerprint(image, None, channels=("MR",), label_class="benign", modality="MR")
-    assert found.box is None and found.voxels == {} and found.channels["MR"].foreground is None
+    assert found.box is None
+    assert found.voxels == {}
+    assert found.channels["MR"].foreground is None
     assert (found.label_class, found.modality) == ("benign", "MR")
 
 
 def test_an_empty_mask_has_no_box():
     image, mask = _image()
     found = fingerprint(image, mask.but(np.zeros_like(mask.array)), channels=("MR",), label_values=(2,))
-    assert found.box is None and found.voxels == {2: 0}
+    assert found.box is None
+    assert found.voxels == {2: 0}
 
 
 def test_equal_cases_have_equal_digests():

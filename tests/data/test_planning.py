@@ -17,9 +17,7 @@ from medseg.data.planning import make_plan, summary
 from medseg.data.rules import MIN_SIDE, levels
 from medseg.imaging.labels import labels
 
-COHORT = SimpleNamespace(
-    task="segmentation", channels=("MR",), labels=labels(a=1, b=2), classes=(), cases=()
-)
+COHORT = SimpleNamespace(task="segmentation", channels=("MR",), labels=labels(a=1, b=2), classes=(), cases=())
 
 
 def _cases(
@@ -43,7 +41,8 @@ def _cases(
 def test_every_choice_has_a_reason():
     plan = make_plan(_cases(), COHORT)
     chosen = {"spacing_mm", "intensity", "patch", "network", "network_arguments", "batch"}
-    assert set(plan.why) == chosen and all(plan.why.values())
+    assert set(plan.why) == chosen
+    assert all(plan.why.values())
 
 
 def test_reasons_do_not_count_in_the_plan_s_identity():
@@ -55,7 +54,8 @@ def test_a_small_image_is_covered_by_one_patch_rounded_up_for_pooling():
     plan = make_plan(_cases(), COHORT)
     assert plan.patch == (40, 56, 40)
     assert all(p % 2**3 == 0 for p in plan.patch)
-    assert plan.dimensions == 3 and plan.batch >= 2
+    assert plan.dimensions == 3
+    assert plan.batch >= 2
 
 
 def test_a_large_image_is_cut_into_patches_of_equal_sides_in_mm():
@@ -84,7 +84,8 @@ def test_ct_gets_a_window_that_one_changed_case_hardly_moves():
     plan = make_plan(cases, COHORT)
     rule = plan.intensity["MR"]
     assert rule.name == "window_zscore"
-    assert rule.settings["low"] <= 20 and rule.settings["high"] >= 150
+    assert rule.settings["low"] <= 20
+    assert rule.settings["high"] >= 150
     for n in range(len(cases)):
         assert make_plan([*cases[:n], *cases[n + 1 :]], COHORT).intensity == plan.intensity
 
@@ -117,7 +118,8 @@ def test_more_time_makes_a_wider_network():
 
 def test_arguments_by_hand_are_merged_with_the_derived_ones():
     plan = make_plan(_cases(), COHORT, {"network_arguments": {"norm": "instance"}})
-    assert plan.network_arguments["norm"] == "instance" and "widths" in plan.network_arguments
+    assert plan.network_arguments["norm"] == "instance"
+    assert "widths" in plan.network_arguments
 
 
 def test_an_unknown_choice_is_refused_with_the_nearest_name():
@@ -138,19 +140,20 @@ def test_the_order_of_the_cases_does_not_matter():
 
 
 def test_classification_takes_the_whole_image_as_one_patch():
-    cohort = SimpleNamespace(
-        task="classification", channels=("MR",), labels=(), classes=("x", "y"), cases=()
-    )
+    cohort = SimpleNamespace(task="classification", channels=("MR",), labels=(), classes=("x", "y"), cases=())
     cases = [c.but(box=None, voxels={}, volume_ml={}) for c in _cases(shape=(300, 200, 1))]
     plan = make_plan(cases, cohort)
-    assert plan.network == "resnet" and plan.outputs == 2
-    assert plan.patch[2] == 1 and max(plan.patch) <= 128
+    assert plan.network == "resnet"
+    assert plan.outputs == 2
+    assert plan.patch[2] == 1
+    assert max(plan.patch) <= 128
     assert plan.preparation().whole == plan.patch
 
 
 def test_the_summary_holds_the_ranges_of_the_cohort():
     found = summary(_cases(n=5))
-    assert found["cases"] == 5 and found["intensity"]["MR"] == {"low": 0, "high": 800}
+    assert found["cases"] == 5
+    assert found["intensity"]["MR"] == {"low": 0, "high": 800}
 
 
 @given(

@@ -26,15 +26,18 @@ def _noise(grid: Grid = LPS, channels: int = 1) -> Image:
 
 def test_axes_become_ras_and_grey_values_have_mean_0_and_sd_1():
     out = prepare(_noise(), _preparation())
-    assert out.grid.axis_codes == "RAS" and out.array.dtype == np.float32
-    assert abs(out.array.mean()) < 1e-5 and abs(out.array.std() - 1) < 1e-5
+    assert out.grid.axis_codes == "RAS"
+    assert out.array.dtype == np.float32
+    assert abs(out.array.mean()) < 1e-5
+    assert abs(out.array.std() - 1) < 1e-5
     np.testing.assert_allclose(out.array[0, 0, 0, 0], out.array[0].flat[0])
     assert out.grid.matches(canonical_grid(LPS))
 
 
 def test_the_spacing_becomes_the_plan_s():
     out = prepare(_noise(), _preparation(spacing=(2.0, 1.0, 1.0)))
-    assert out.grid.spacing_mm == (2.0, 1.0, 1.0) and out.grid.shape == (4, 10, 12)
+    assert out.grid.spacing_mm == (2.0, 1.0, 1.0)
+    assert out.grid.shape == (4, 10, 12)
 
 
 def test_a_spacing_within_one_percent_is_left_alone():
@@ -60,7 +63,8 @@ def test_a_cut_out_background_stays_zero():
     array[0, :4] = 0
     out = prepare(Image(array, LPS), _preparation(rule=Intensity(name="zscore", settings={"nonzero": 1.0})))
     kept = out.array[0][out.array[0] != 0]
-    assert (out.array == 0).sum() == array[0, :4].size and abs(kept.mean()) < 1e-4
+    assert (out.array == 0).sum() == array[0, :4].size
+    assert abs(kept.mean()) < 1e-4
 
 
 def test_a_constant_image_is_refused_with_its_value():
@@ -78,8 +82,11 @@ def test_labels_become_indices_on_the_same_grid_as_their_image():
     array = np.random.default_rng(1).choice([0, 5, 9], (1, 8, 10, 6)).astype(np.uint8)
     plan = _preparation(spacing=(0.8, 1.3, 2.1), label_values=(5, 9))
     image, mask = prepare_pair(_noise(), Image(array, LPS), plan)
-    assert mask is not None and mask.grid is not None and image.grid.matches(mask.grid)
-    assert set(np.unique(mask.array)) <= {0, 1, 2} and mask.array.dtype == np.uint8
+    assert mask is not None
+    assert mask.grid is not None
+    assert image.grid.matches(mask.grid)
+    assert set(np.unique(mask.array)) <= {0, 1, 2}
+    assert mask.array.dtype == np.uint8
 
 
 def test_a_strange_label_is_refused_by_its_value():
@@ -98,7 +105,8 @@ def test_image_and_reference_in_different_places_are_refused():
 def test_whole_images_are_shrunk_in_proportion_until_they_fit():
     plan = _preparation(spacing=(1.0, 1.0, 1.0), whole=(32, 32, 1))
     large = prepared_grid(Grid.from_spacing((100, 64, 1)), plan)
-    assert large.shape[0] <= 33 and large.shape[:2] == (32, round(64 * 32 / 100))
+    assert large.shape[0] <= 33
+    assert large.shape[:2] == (32, round(64 * 32 / 100))
     assert prepared_grid(Grid.from_spacing((20, 30, 1)), plan).shape == (20, 30, 1)
 
 
@@ -107,5 +115,6 @@ def test_foreground_voxels_are_of_their_label_and_not_too_many():
     indices[5:15, 5:15, 5:15], indices[0, 0, 0] = 1, 2
     rows = foreground_voxels(indices, most=100)
     assert (indices[tuple(rows[:, 1:].T)] == rows[:, 0]).all()
-    assert (rows[:, 0] == 1).sum() <= 100 and (rows[:, 0] == 2).sum() == 1
+    assert (rows[:, 0] == 1).sum() <= 100
+    assert (rows[:, 0] == 2).sum() == 1
     assert foreground_voxels(np.zeros((2, 2, 2), np.uint8)).shape == (0, 4)

@@ -58,7 +58,7 @@ def context(n=6, **more) -> ReportContext:
             for i in range(n)
         ],
         "refusals": [{"series": "s9", "case": None, "status": "refused", "reason": "gaps between slices"}],
-        "failures": [{"case": "case7", "stage": "ingest", "message": "case case7: cut off"}],
+        "failures": [{"case": "case7", "stage": "ingest", "message": "cut off"}],
         "histories": {"fold0": epochs, "fold1": epochs},
         "overlays": tuple(overlays),
     }  # fmt: skip
@@ -113,7 +113,7 @@ def test_the_page_holds_every_section_and_closes_what_it_opens():
     assert reader.open == []
     for said in (
         "gaps between slices",
-        "case case7: cut off",
+        "cut off",
         "plan",
         "12.5",
         "not predicted",
@@ -164,7 +164,7 @@ def test_acceptance_criteria_are_shown_with_their_outcome():
         "passed": False,
     }
     page = render_page(context(criteria=[line], passed=False))
-    assert "dice of mean &gt;= 0.8" in page
+    assert "Dice ≥ 0.8, mean over labels" in page
     assert "FAIL" in page
 
 
