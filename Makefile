@@ -43,10 +43,10 @@ test-all: $(STAMP)
 	$(PY) -m pytest -q
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(PY)
-	$(BIN)/lint-imports
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+	$(PY) -c 'from importlinter.cli import lint_imports_command as floors; floors()'
 
 bench: $(STAMP)
 	$(PY) -m benchmarks
@@ -54,7 +54,7 @@ bench: $(STAMP)
 docs: $(STAMP)
 	@$(PY) -c 'import material' 2>/dev/null || \
 	  $(PY) -m pip --disable-pip-version-check --quiet install -c $(VENV)/constraints.txt -e '.[docs]'
-	$(BIN)/mkdocs build --strict
+	$(PY) -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
