@@ -54,14 +54,20 @@ def keep_memory() -> None:
         log.debug("mallopt is not available")
 
 
-def number_format(device: torch.device, precision: Precision) -> torch.dtype:
-    """float32, or bfloat16 where asked for or (``auto``) where the device is faster with it."""
+def number_format(device: torch.device, precision: Precision, network: str = "unet") -> torch.dtype:
+    """float32, or bfloat16 where asked for or (``auto``) where the device is faster with it.
+
+    On CPUs with a matrix unit (AMX) our U-Net trains at twice the speed in bfloat16. Other networks
+    stay in float32 there: strided convolutions of maps smaller than their kernel, which deep residual
+    networks come to, read memory that was never written (seen with torch 2.13).
+    """
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     matrix_unit = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return torch.bfloat16 if device.type == "cpu" and matrix_unit() else torch.float32
+    fast = device.type == "cpu" and network == "unet" and matrix_unit()
+    return torch.bfloat16 if fast else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

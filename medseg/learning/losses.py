@@ -17,21 +17,21 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 DEFAULT_LOSS: Mapping[Task, str] = {"segmentation": "dice_ce", "classification": "cross_entropy"}
 
 
-def soft_dice(logits: Tensor, target: Tensor, smooth: float = 1e-5) -> Tensor:
+_SMOOTH = 1e-5
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the soft Dice of each label over the whole batch, averaged over the labels in it.
 
     Over the batch, because a patch without a label would otherwise weigh as much as one full of it; a
     label that is nowhere in the batch has no Dice and is left to the cross-entropy. 0 without any.
     ``logits [B, L, I, J, K]``, ``target [B, I, J, K]`` class indices.
     """
-    probability = logits.float().softmax(1)[:, 1:]
-    truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:]
+    probability, truth = _foreground(logits, target)
     axes = (0, *range(2, logits.ndim))
     both = (probability * truth).sum(axes)
     size = probability.sum(axes) + truth.sum(axes)
-    dice = (2 * both + smooth) / (size + smooth)
-    present = truth.sum(axes) > 0
-    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+    return _mean_present(1 - 2 * both / (size + _SMOOTH), truth, axes)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -44,22 +44,24 @@ def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
     return cross_entropy(logits, target) + soft_dice(logits, target)
 
 
+def focal(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy with each voxel weighted by how wrong it still is: ``(1 - p) ** gamma``."""
+    logs = functional.log_softmax(logits.float(), dim=1).gather(1, target[:, None])
+    return -((1 - logs.exp()) ** gamma * logs).mean()
+
+
 def dice_focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal loss plus soft Dice (MONAI's): for lesions that are a small part of the image."""
-    from monai.losses.dice import DiceFocalLoss
-
-    loss = DiceFocalLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
-    return loss(logits.float(), target[:, None])
+    """Focal loss plus soft Dice: for lesions that are a small part of the image."""
+    return focal(logits, target) + soft_dice(logits, target)
 
 
-def tversky(logits: Tensor, target: Tensor) -> Tensor:
-    """Tversky loss (MONAI's) that minds missed voxels more than surplus ones."""
-    from monai.losses.tversky import TverskyLoss
-
-    loss = TverskyLoss(
-        to_onehot_y=True, softmax=True, include_background=False, alpha=0.3, beta=0.7, batch=True
-    )
-    return loss(logits.float(), target[:, None])
+def tversky(logits: Tensor, target: Tensor, surplus: float = 0.3, missed: float = 0.7) -> Tensor:
+    """Tversky loss plus cross-entropy: as Dice, but a missed voxel weighs more than a surplus one."""
+    probability, truth = _foreground(logits, target)
+    axes = (0, *range(2, logits.ndim))
+    both = (probability * truth).sum(axes)
+    wrong = surplus * (probability * (1 - truth)).sum(axes) + missed * ((1 - probability) * truth).sum(axes)
+    return cross_entropy(logits, target) + _mean_present(1 - both / (both + wrong + _SMOOTH), truth, axes)
 
 
 LOSSES: Mapping[str, Loss] = {
@@ -89,3 +91,15 @@ def find_loss(name: str | None, task: Task) -> Loss:
         return sum(w * p for w, p in zip((weights / weights.sum()).tolist(), parts, strict=True))  # type: ignore[return-value]
 
     return loss  # type: ignore[return-value]
+
+
+def _foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities and one-hot reference of the labels, without background: ``[B, L - 1, I, J, K]``."""
+    truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:]
+    return logits.float().softmax(1)[:, 1:], truth.float()
+
+
+def _mean_present(costs: Tensor, truth: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Mean of the labels' costs over those that are in the batch; 0 when none is."""
+    present = truth.sum(axes) > 0
+    return (costs * present).sum() / present.sum().clamp(min=1)

@@ -164,7 +164,7 @@ def open_models(folder: str | Path | Sequence[str | Path], device: str = "auto")
         There is no model there.
     """
     given = [folder] if isinstance(folder, str | Path) else list(folder)
-    found = [part for one in given for part in _model_folders(Path(one))]
+    found = [part for one in given for part in model_folders(Path(one))]
     if not found:
         raise MedsegError(
             "there is no model in this folder",
@@ -187,7 +187,7 @@ def save_model(folder: Path, plan: Plan, weights: Mapping[str, Tensor], about: M
     write_json(folder / CARD, {**about, **sealed})
 
 
-def _model_folders(folder: Path) -> list[Path]:
+def model_folders(folder: Path) -> list[Path]:
     for found in ([folder], *(sorted(folder.glob(p)) for p in ("model", "fold*/model", "train/*/model"))):
         there = [part for part in found if (part / WEIGHTS).is_file()]
         if there:

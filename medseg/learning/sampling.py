@@ -142,14 +142,16 @@ def cut(
 ) -> NDArray[Any]:
     """A window of ``[C, I, J, K]`` about the point `middle` (in voxel edges); edge voxels are repeated."""
     starts = [int(np.floor(m - w / 2)) for m, w in zip(middle, window, strict=True)]
-    inner, outer = [], []
-    for start, size, n in zip(starts, window, array.shape[1:], strict=True):
-        low, high = np.clip([start, start + size], 0, n)
-        low, high = min(low, n - 1), max(high, 1)
-        inner.append(slice(int(low), int(high)))
-        outer.append((int(low) - start, start + size - int(high)))
-    part = np.asarray(array[:, inner[0], inner[1], inner[2]], dtype)
-    return np.pad(part, [(0, 0), *outer], mode="edge") if any(map(any, outer)) else part
+    wanted = [
+        np.clip(np.arange(start, start + size), 0, n - 1)
+        for start, size, n in zip(starts, window, array.shape[1:], strict=True)
+    ]
+    i, j, k = (slice(int(at[0]), int(at[-1]) + 1) for at in wanted)
+    part = np.asarray(array[:, i, j, k], dtype)
+    for axis, at in enumerate(wanted, start=1):
+        if part.shape[axis] < len(at):
+            part = part.take(at - at[0], axis=axis)
+    return part
 
 
 def _inside(start: float, patch: int, size: int) -> float:

@@ -125,7 +125,7 @@ class _Job:
         batch = training.batch or plan.batch
         self.sampler = Sampler(trained, plan, batch, training.foreground, training.seed)
         self.steps = training.steps_per_epoch or min(250, max(20, math.ceil(len(trained) / batch)))
-        self.dtype = number_format(device, training.precision)
+        self.dtype = number_format(device, training.precision, plan.network)
         self.loss: Loss = find_loss(training.loss, plan.task)
         network = build_network(plan).to(device)
         optimizer = torch.optim.AdamW(
@@ -311,7 +311,7 @@ def history_csv(rows: Sequence[Mapping[str, float]]) -> str:
 
 
 def _card(name: str, job: _Job, data_digest: str) -> dict[str, Any]:
-    from medseg import __version__
+    from medseg.core.version import __version__
 
     plan, best = job.plan, job.state.facts["best"]
     classes = {"classes": list(plan.classes)} if plan.task == "classification" else {}
