@@ -115,7 +115,8 @@ class _FoldObserver:
         self._meter = SystemMeter()
         parent = origin.workflow_tag(self._root, info)
         child = digest([parent, self._fold, str(info.get("data_digest"))])[:32]
-        told = {**tell.parameters(info), **origin.versions()}
+        settings = {k: v for k, v in info.items() if k != "history"}
+        told = {**tell.parameters(settings), **origin.versions()}
         dataset = str(info.get("data_digest") or "")[:36]
         self._scribe.tell(lambda client: self._open(client, parent, child, told, dataset))
         for row in info.get("history") or ():

@@ -157,6 +157,7 @@ def test_a_resumed_fold_goes_on_in_its_run_without_gap_or_repeat(place: Path) ->
     history = [{"epoch": e, "loss": 1.0 / e} for e in (1, 2, 3, 4)]
     _train(run, "fold0", epochs=6, first=5, history=history)
     (child,) = _named(place, "fold0")
+    assert "history" not in child.data.params
     steps = [m.step for m in _client(place).get_metric_history(child.info.run_id, "loss")]
     assert steps == [1, 2, 3, 4, 5, 6]
 
