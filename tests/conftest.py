@@ -69,3 +69,19 @@ def tiny_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classes")
     write_class_phantoms(folder, 12, classes=2, seed=5, format="nifti", size="tiny")
     return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_dicom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on tiny DICOM phantoms: ingest to report and DICOM SEG. Read-only."""
+    from medseg.core.config import load_config
+    from medseg.core.run import Run
+    from medseg.workflows.settings import TrainSettings
+    from medseg.workflows.training import train
+
+    words = [f"cohort.root={tiny_dicom}", "split.folds=1", "split.test=0.34", "export=[seg]", "name=tiny"]
+    settings = load_config(TrainSettings, None, [*words, *QUICK, "tracking.enabled=false"])
+    run = Run(tmp_path_factory.mktemp("run"), quiet=True)
+    assert train(settings, run, "cpu").exit_code == 0
+    run.close()
+    return run.root

@@ -125,9 +125,9 @@ def write_plan(file: Path, plan: Plan) -> None:
     blocks = []
     for name, value in content.items():
         reason = f"# {plan.why[name]}\n" if name in plan.why else ""
-        blocks.append(
-            reason + yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=None, width=110)
-        )
+        style = None if isinstance(value, dict | list) else False  # lists of numbers on one line
+        dumped = yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=style, width=110)
+        blocks.append(reason + dumped)
     text = "\n".join(blocks)
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         write_text(file, text)

@@ -1,0 +1,79 @@
+"""Judging: bars at the interval's bad end, folders of masks, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medseg.core.errors import MedsegError
+from medseg.workflows.acceptance import Criterion, verdicts
+from medseg.workflows.judging import compare, evaluate
+
+SUMMARY = {
+    "labels": {
+        "liver": {
+            "dice": {"mean": 0.9, "mean_ci": [0.85, 0.95]},
+            "hd95": {"mean": 4.0, "mean_ci": [3.0, 6.0]},
+        }
+    },
+    "mean_over_labels": {
+        "dice": {"mean": 0.9, "mean_ci": None},
+        "hd95": {"mean": 4.0, "mean_ci": [3.0, 6.0]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("criterion", "value", "passed"),
+    [
+        (Criterion(label="liver", metric="dice", at_least=0.84), 0.85, True),
+        (Criterion(label="liver", metric="dice", at_least=0.88), 0.85, False),
+        (Criterion(label="liver", metric="dice", at_least=0.88, judged_at="mean"), 0.9, True),
+        (Criterion(label="liver", metric="hd95", at_most=5.0), 6.0, False),
+        (Criterion(label="mean", metric="hd95", at_most=5.0, judged_at="mean"), 4.0, True),
+        (Criterion(label="mean", metric="dice", at_least=0.9), 0.9, True),
+    ],
+)
+def test_a_bar_is_judged_at_the_bad_end(criterion: Criterion, value: float, passed: bool) -> None:
+    (verdict,) = verdicts(SUMMARY, [criterion])
+    assert (verdict["value"], verdict["passed"]) == (value, passed)
+
+
+def test_a_bar_for_what_was_not_measured_is_an_error() -> None:
+    with pytest.raises(MedsegError, match="was not measured"):
+        verdicts(SUMMARY, [Criterion(label="spleen", metric="dice", at_least=0.5)])
+
+
+@pytest.fixture
+def folders(tiny_msd: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The references, and a copy of them as predictions."""
+    return Path(shutil.copytree(tiny_msd / "labelsTr", tmp_path / "pred")), tiny_msd / "labelsTr"
+
+
+def test_equal_folders_score_one_and_exit_zero(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    done = evaluate(*folders, tmp_path / "out", quiet=True)
+    assert done.exit_code == 0
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["mean_over_labels"]["dice"]["mean"] == 1
+    assert (tmp_path / "out/report/index.html").is_file()
+
+
+def test_a_missing_prediction_counts_and_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    gone = sorted(folders[0].glob("*.nii.gz"))[0]
+    gone.unlink()
+    done = evaluate(*folders, tmp_path / "out", quiet=True)
+    assert done.exit_code == 3
+    assert gone.name.removesuffix(".nii.gz") in done.text
+    cell = json.loads((tmp_path / "out/summary.json").read_text())["labels"]
+    assert all(label["dice"]["status"]["not_predicted"] == 1 for label in cell.values())
+    assert all(label["dice"]["min"] == 0 for label in cell.values())
+
+
+def test_two_score_tables_are_compared_case_by_case(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    evaluate(*folders, tmp_path / "a", quiet=True)
+    done = compare(tmp_path / "a", tmp_path / "a" / "scores.csv", tmp_path / "c")
+    assert done.exit_code == 0
+    assert (tmp_path / "c" / "compare.json").is_file()
