@@ -48,7 +48,7 @@ def test_work_is_done_by_the_workers(cluster: Any, tmp_path: Path) -> None:
 
 def test_a_scheduler_file_leads_to_the_scheduler(cluster: Any, tmp_path: Path) -> None:
     file = tmp_path / "scheduler.json"
-    file.write_text(json.dumps(cluster.scheduler.identity(), default=str))
+    file.write_text(json.dumps({"type": "Scheduler", "address": cluster.scheduler_address}))
     assert len(Run(tmp_path / "run", f"dask:{file}").map(copy, {"a": "1", "b": "2"})) == 2
 
 
