@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from medseg import __version__
 from medseg.core.values import Value
+from medseg.core.version import __version__
 from medseg.workflows.outcome import Outcome
 
 _GB = 2**30

@@ -46,6 +46,7 @@ class Sample:
 
     @property
     def patients(self) -> int:
+        """Number of patients the rows come from."""
         return self.sums.shape[1]
 
     def mean(self) -> float:

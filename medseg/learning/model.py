@@ -188,6 +188,7 @@ def save_model(folder: Path, plan: Plan, weights: Mapping[str, Tensor], about: M
 
 
 def model_folders(folder: Path) -> list[Path]:
+    """The model folders that `folder` stands for: itself, a fold's, or all folds of a run; empty if none."""
     for found in ([folder], *(sorted(folder.glob(p)) for p in ("model", "fold*/model", "train/*/model"))):
         there = [part for part in found if (part / WEIGHTS).is_file()]
         if there:

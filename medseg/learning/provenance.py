@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
     """Versions of medseg and torch, as parameters."""
     import torch
 
-    from medseg import __version__
+    from medseg.core.version import __version__
 
     return {"versions.medseg": __version__, "versions.torch": str(torch.__version__)}
 

@@ -22,21 +22,26 @@ class Drawing:
     parts: list[str] = field(default_factory=list)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, **style: object) -> None:
+        """A straight line from (x1, y1) to (x2, y2)."""
         self.parts.append(f'<line x1="{n(x1)}" y1="{n(y1)}" x2="{n(x2)}" y2="{n(y2)}"{attributes(style)}/>')
 
     def path(self, d: str, title: str = "", **style: object) -> None:
+        """An open path of SVG commands, with `title` shown on hover."""
         style.setdefault("fill", "none")
         self.parts.append(f'<path d="{d}"{attributes(style)}>{_hover(title)}</path>')
 
     def rect(self, x: float, y: float, width: float, height: float, **style: object) -> None:
+        """A rectangle from its upper left corner."""
         box = f'x="{n(x)}" y="{n(y)}" width="{n(width)}" height="{n(height)}"'
         self.parts.append(f"<rect {box}{attributes(style)}/>")
 
     def dot(self, x: float, y: float, r: float, title: str, link: str = "", **style: object) -> None:
+        """A disc with `title` shown on hover, leading to the element `link` of the page."""
         circle = f'<circle cx="{n(x)}" cy="{n(y)}" r="{n(r)}"{attributes(style)}>{_hover(title)}</circle>'
         self.parts.append(f'<a href="#{escape(link)}">{circle}</a>' if link else circle)
 
     def text(self, x: float, y: float, words: str, **style: object) -> None:
+        """Words at their baseline, escaped."""
         self.parts.append(f'<text x="{n(x)}" y="{n(y)}"{attributes(style)}>{escape(words)}</text>')
 
     def render(self) -> str:
