@@ -118,7 +118,7 @@ def _unpaired(a: Values, b: Values) -> dict[str, list[str]]:
 def _conventions(scoring: Scoring) -> dict[str, str]:
     return {
         "difference": "B - A on the cases that have a value in both",
-        "interval": f"{scoring.confidence:.0%} BCa bootstrap of the mean difference over patients, "
+        "interval": f"{100 * scoring.confidence:g} % BCa bootstrap of the mean difference over patients, "
         f"{scoring.repeats} repeats, seed {scoring.seed}; t interval below 15 patients",
         "test": "Wilcoxon signed-rank, exact up to 25 cases that differ, adjusted by Holm over all rows",
     }

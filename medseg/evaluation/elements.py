@@ -50,13 +50,22 @@ def element_sizes(step_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     array (2 ** 2**d,)
     """
     if step_mm.shape[1] == 2:
-        return np.array([sum(np.linalg.norm(step_mm @ v) for v in _segments(c)) for c in range(16)])
+        return np.linalg.norm(_table(2) @ step_mm.T, axis=-1).sum(axis=-1)
     columns = step_mm.T
     faces = np.array([np.cross(columns[(a + 1) % 3], columns[(a + 2) % 3]) for a in range(3)])
-    return np.array([sum(np.linalg.norm(np.array(n) @ faces) for n in _normals(c)) for c in range(256)])
+    return np.linalg.norm(_table(3) @ faces, axis=-1).sum(axis=-1)
 
 
 @cache
+def _table(dimensions: int) -> NDArray[np.float64]:
+    """Pieces of surface of every code, array (2 ** 2**d, most pieces, d), zeros where there are fewer."""
+    pieces = [_segments(c) for c in range(16)] if dimensions == 2 else [_normals(c) for c in range(256)]
+    table = np.zeros((len(pieces), max(map(len, pieces)), dimensions))
+    for code, found in enumerate(pieces):
+        table[code, : len(found)] = np.reshape(found, (len(found), dimensions))
+    return table
+
+
 def _segments(code: int) -> list[NDArray[np.float64]]:
     """Pieces of the contour through a 2 x 2 cell, as vectors in voxel units."""
     inside = {corner: bool(code & (1 << i)) for i, corner in enumerate(_CORNERS2)}
@@ -64,7 +73,6 @@ def _segments(code: int) -> list[NDArray[np.float64]]:
     return [_middle(a) - _middle(b) for a, b in _joints(list(_RING), inside, few)]
 
 
-@cache
 def _normals(code: int) -> list[Vector]:
     """Triangles of the surface through a 2 x 2 x 2 cell, each as normal x area in voxel units."""
     inside = {corner: bool(code & (1 << i)) for i, corner in enumerate(_CORNERS3)}

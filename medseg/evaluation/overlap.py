@@ -24,17 +24,17 @@ def dice(mask: Bool, reference: Bool) -> float:
 
     Examples
     --------
-    >>> dice(np.array([True, True, False]), np.array([True, False, False]))
-    0.6666666666666666
+    >>> round(dice(np.array([True, True, False]), np.array([True, False, False])), 3)
+    0.667
     """
     total = np.count_nonzero(mask) + np.count_nonzero(reference)
-    return 2 * np.count_nonzero(mask & reference) / total if total else float("nan")
+    return float(2 * np.count_nonzero(mask & reference) / total) if total else float("nan")
 
 
 def iou(mask: Bool, reference: Bool) -> float:
     """Intersection over union, by voxel count; from 0 to 1, NaN when both are empty."""
     union = np.count_nonzero(mask | reference)
-    return np.count_nonzero(mask & reference) / union if union else float("nan")
+    return float(np.count_nonzero(mask & reference) / union) if union else float("nan")
 
 
 def volume_ml(mask: Bool, grid: Grid) -> float:
@@ -45,4 +45,4 @@ def volume_ml(mask: Bool, grid: Grid) -> float:
 def volume_error(mask: Bool, reference: Bool) -> float:
     """Signed volume error in percent of the reference; NaN when the reference is empty."""
     there = np.count_nonzero(reference)
-    return 100.0 * (np.count_nonzero(mask) - there) / there if there else float("nan")
+    return float(100 * (np.count_nonzero(mask) - there) / there) if there else float("nan")

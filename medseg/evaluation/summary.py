@@ -79,6 +79,7 @@ def _made_of(rows: Sequence[Row], scoring: Scoring, facts: dict[str, Any]) -> di
 
 def conventions(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
     """Every choice behind the numbers, in words."""
+    level = f"{100 * scoring.confidence:g} %"
     distance = "the diagonal of the image" if scoring.missed == "worst" else "left out of the mean, counted"
     return {
         "metrics": {name: metric_of(name).definition for name in names},
@@ -89,9 +90,9 @@ def conventions(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
         "statuses": STATUS_WORDS,
         "missed_or_false_positive": f"overlap metrics 0; distances {distance}",
         "mean": "mean over cases for each label; the mean over labels is the mean of these means",
-        "mean_interval": f"{scoring.confidence:.0%} BCa bootstrap over patients, {scoring.repeats} repeats; "
+        "mean_interval": f"{level} BCa bootstrap over patients, {scoring.repeats} repeats; "
         "t interval below 15 patients; a point where all values agree",
-        "median_interval": f"{scoring.confidence:.0%} by order statistics (bootstrap over patients when a "
+        "median_interval": f"{level} by order statistics (bootstrap over patients when a "
         "patient has several cases)",
         "iqr": "25th and 75th percentile, linear between ranks",
         "sd": "over cases, n - 1",

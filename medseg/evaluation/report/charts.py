@@ -75,8 +75,8 @@ def volume_agreement(rows: Sequence[Row], labels: Labels, links: Mapping[str, st
     panels = [(label, found) for label, found in panels if len(found) >= 2]
     if not panels:
         return ""
-    columns = min(2, len(panels))
-    wide, high = (520.0, 290.0) if columns == 2 else (720.0, 320.0)
+    columns = len(panels) if len(panels) < 3 else 2 if len(panels) == 4 else 3
+    wide, high = {1: (720.0, 320.0), 2: (520.0, 290.0), 3: (346.0, 230.0)}[columns]
     drawing = Drawing(
         wide * columns,
         high * -(-len(panels) // columns),
@@ -175,7 +175,7 @@ def _mean(drawing: Drawing, axis: Axis, y: float, cell: Mapping[str, Any]) -> No
     limits = cell.get("mean_ci")
     said = f"mean {cell['mean']:.3f}"
     if limits:
-        said += f", 95 % CI {limits[0]:.3f} to {limits[1]:.3f}"
+        said += f", interval {limits[0]:.3f} to {limits[1]:.3f}"
         drawing.line(axis(limits[0]), y, axis(limits[1]), y, stroke=INK, stroke_width=1.4)
     drawing.path(f"M{x:.2f} {y - 4.5:.2f}l4.5 4.5l-4.5 4.5l-4.5 -4.5Z", said, fill="#fff", stroke=INK, stroke_width=1.4)  # fmt: skip  # noqa: E501
 
@@ -238,21 +238,29 @@ def _volumes(rows: Sequence[Row], label: str, links: Mapping[str, str]) -> list[
 def _bland_altman(drawing: Drawing, box: Box, name: str, colour: str, found: list[tuple[float, Dot]]) -> None:
     left, top, wide, high = box
     bias, low, high_limit = limits_of_agreement([dot.value for _, dot in found])
-    x = linear([m for m, _ in found], left + 52, left + wide - 92)
+    ticks = 5 if wide > 400 else 3
+    x = linear([m for m, _ in found], left + 52, left + wide - 92, ticks=ticks)
     y = linear([0, low, high_limit, *(d.value for _, d in found)], top + high - 44, top + 30)
     drawing.text(left + 52, top + 16, name, font_size=12.5, fill=INK, font_weight=600)
     _bottom_axis(drawing, x, top + 30, top + high - 44, "Mean of prediction and reference (ml)")
     _left_axis(drawing, y, left + 52, left + wide - 92)
-    for value, said, dash in ((bias, "bias", ""), (low, "−1.96 sd", "4 3"), (high_limit, "+1.96 sd", "4 3")):
-        _level(drawing, y(value), (left + 52, left + wide - 92), f"{said} {_signed(value)}", dash)
+    ends = (left + 52, left + wide - 92)
+    _level(drawing, y(bias), ends, f"bias {_signed(bias)}", y(bias))
+    if high_limit > low:
+        apart = max(13.0, y(bias) - y(high_limit))
+        _level(drawing, y(high_limit), ends, f"+1.96 sd {_signed(high_limit)}", y(bias) - apart, "4 3")
+        _level(drawing, y(low), ends, f"−1.96 sd {_signed(low)}", y(bias) + apart, "4 3")
     for mean, dot in found:
         drawing.dot(x(mean), y(dot.value), 3.4, _said(dot) + " ml", dot.link, **_look(dot, colour))
 
 
-def _level(drawing: Drawing, y: float, ends: tuple[float, float], said: str, dash: str) -> None:
+def _level(
+    drawing: Drawing, y: float, ends: tuple[float, float], said: str, words_y: float, dash: str = ""
+) -> None:
+    """A horizontal line and, beside its right end, what it is (moved when lines are close)."""
     style: dict[str, object] = {"stroke_dasharray": dash} if dash else {}
     drawing.line(ends[0], y, ends[1], y, stroke=INK, stroke_width=1.1, **style)
-    drawing.text(ends[1] + 6, y + 4, said, **SMALL)
+    drawing.text(ends[1] + 6, words_y + 4, said, **SMALL)
 
 
 def _left_axis(drawing: Drawing, axis: Axis, left: float, right: float) -> None:

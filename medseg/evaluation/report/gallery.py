@@ -12,6 +12,8 @@ from medseg.evaluation.report.overlays import Overlay, overlay_svg, planes
 from medseg.imaging.image import Image, read_image, read_mask
 from medseg.imaging.labels import Labels
 
+MOST = 6
+"""Labels whose numbers stand under a picture: the worst of them when there are more."""
 SAID = ("dice", "hd95", "volume_error")
 
 
@@ -48,9 +50,19 @@ def overlay_of(
     """One case: its planes, and its numbers by label."""
     drawn, window = planes(_matching(image, reference or prediction), reference, prediction, labels)
     mine = [row for row in rows if row["case"] == case]
-    values = tuple((label.name, label.shown_colour(), _words(mine, label.name)) for label in labels)
+    told = _worst_labels(mine, labels)
+    values = tuple((label.name, label.shown_colour(), _words(mine, label.name)) for label in told)
+    more = f"{len(labels) - len(told)} more labels, all better in Dice" if len(told) < len(labels) else ""
     bad = sorted({row["status"].replace("_", " ") for row in mine if row["status"] != "ok"})
-    return Overlay(case, overlay_svg(drawn), window, values, ", ".join(bad))
+    return Overlay(case, overlay_svg(drawn), window, values, ", ".join(bad), more)
+
+
+def _worst_labels(rows: Sequence[Row], labels: Labels) -> Labels:
+    dice = {
+        row["label"]: row["value"] for row in rows if row["metric"] == "dice" and row["value"] is not None
+    }
+    worst = sorted(labels, key=lambda label: dice.get(label.name, 2.0))[:MOST]
+    return tuple(label for label in labels if label in worst)
 
 
 def _matching(image: Image | None, mask: Image | None) -> Image | None:

@@ -77,7 +77,7 @@ def planes(
     foreground = _foreground([truth, guess], some.grid.shape, labels)
     spacing = some.grid.spacing_mm
     box = _view(foreground, spacing)
-    grey, window = _grey(shown, box)
+    grey, window = _grey(shown, foreground, box)
     masks = {"reference": truth, "prediction": guess}
     found = []
     for name, axis, letters in _PLANES:
@@ -159,15 +159,23 @@ def _view(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slic
     return box[0], box[1], box[2]
 
 
-def _grey(shown: Image | None, box: tuple[slice, slice, slice]) -> tuple[NDArray[np.uint8], str]:
-    """The box as bytes, windowed between the 0.5th and 99.5th percentile of what is in view."""
+def _grey(
+    shown: Image | None, foreground: NDArray[np.bool_], box: tuple[slice, slice, slice]
+) -> tuple[NDArray[np.uint8], str]:
+    """The box as bytes, windowed for the structures: their own range, widened by itself on both sides.
+
+    Never wider than what is in view (its 0.5th to 99.5th percentile).
+    """
     if shown is None:
         size = [s.stop - s.start for s in box]
         return np.full(size, 40, np.uint8), "no image given"
     part = shown.array[0][box].astype(np.float32)
     low, high = (float(v) for v in np.percentile(part, [0.5, 99.5]))
+    if foreground.any():
+        first, last = (float(v) for v in np.percentile(part[foreground[box]], [1, 99]))
+        low, high = max(low, 2 * first - last), min(high, 2 * last - first)
     scaled = np.clip((part - low) / max(high - low, 1e-6), 0, 1)
-    return np.round(255 * scaled).astype(np.uint8), f"{low:.4g} to {high:.4g}"
+    return np.round(255 * scaled).astype(np.uint8), f"{low:.4g} to {high:.4g}".replace("-", "−")
 
 
 def _largest_cut(foreground: NDArray[np.bool_], axis: int) -> int:
@@ -245,11 +253,12 @@ def _paths(plane: Plane, stroke: float) -> str:
     parts = []
     for outline in plane.outlines:
         d = "".join(polyline(line, closed=True) for line in outline.lines)
+        thick = stroke * (0.8 if outline.side == "reference" else 1.0)
         dash = f' stroke-dasharray="{n(3 * stroke)} {n(2.2 * stroke)}"' if outline.side == "reference" else ""
         parts.append(
             f'<g class="{outline.side}"><path d="{d}" fill="none" stroke="#000" stroke-opacity=".45" '
-            f'stroke-width="{n(1.9 * stroke)}"/><path d="{d}" fill="none" stroke="{outline.colour}" '
-            f'stroke-width="{n(stroke)}"{dash}/></g>'
+            f'stroke-width="{n(1.9 * thick)}"/><path d="{d}" fill="none" stroke="{outline.colour}" '
+            f'stroke-width="{n(thick)}"{dash}/></g>'
         )
     return "".join(parts)
 

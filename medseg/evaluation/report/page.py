@@ -44,6 +44,7 @@ def render_page(context: ReportContext) -> str:
         context=context,
         style=Markup(style),
         guide=words.GUIDE,
+        level=words.level_of(context.summary),
         verdict=words.verdict(context),
         methods=words.methods(context),
         cards=tables.key_numbers(context),
@@ -52,6 +53,8 @@ def render_page(context: ReportContext) -> str:
         cohort=tables.cohort(context) if context.cohort else None,
         results=tables.results(context),
         confusion=tables.confusion(context),
+        definitions=tables.definitions(context),
+        failures=tables.failures(context),
         criteria=tables.criteria(context),
         numbers=tables.all_numbers(context),
         charts={name: Markup(svg) for name, svg in _charts(context).items()},
@@ -87,8 +90,13 @@ def _facts(context: ReportContext) -> dict[str, Any]:
     found = dict(context.facts)
     found.setdefault("Scoring", summary.get("scoring", {}))
     found.setdefault("Versions", summary.get("versions", {}))
-    found.setdefault("Digests (sha256)", {k: str(v)[:16] for k, v in summary.get("digests", {}).items()})
+    found.setdefault("Digests (sha256)", {k: _short(v) for k, v in summary.get("digests", {}).items()})
     return found
+
+
+def _short(digest: Any) -> str:
+    """The first 16 characters of a digest, or of each in a list."""
+    return ", ".join(str(d)[:16] for d in (digest if isinstance(digest, list | tuple) else [digest]))
 
 
 def _charts(context: ReportContext) -> dict[str, str]:

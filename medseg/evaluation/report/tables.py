@@ -8,25 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from medseg.evaluation.metrics import described
+from medseg.evaluation.metrics import CLASS_METRICS, described
 from medseg.evaluation.report.context import ReportContext
-from medseg.evaluation.report.words import status_counts
+from medseg.evaluation.report.words import level_of, status_counts
 
 MAIN = ("dice", "nsd", "hd95", "assd", "volume_error")
 OF_CLASSES = ("auroc", "sensitivity", "specificity", "ppv", "npv")
 CARDS = ("dice", "nsd", "hd95", "volume_error", "accuracy", "balanced_accuracy", "auroc")
 NONE = "–"
+_BLANK = {"mean": "", "ci": "", "median": "", "note": ""}
 
 
 def key_numbers(context: ReportContext) -> list[dict[str, str]]:
     """The handful of numbers of the header."""
     overall = context.summary.get("mean_over_labels", {})
-    cards = [_card(name, overall[name]) for name in CARDS if name in overall]
+    level = level_of(context.summary)
+    cards = [_card(name, overall[name], level) for name in CARDS if name in overall]
     seen = status_counts(context.summary)
     wrong = sum(seen.get(s, 0) for s in ("missed", "false_positive", "not_predicted", "invalid"))
-    total = sum(seen.values())
-    cards.append({"name": "Missed or invented", "value": f"{wrong}", "note": f"of {total} structures"})
-    return cards
+    by_class = "confusion" in context.summary
+    name, what = ("Not predicted", "cases") if by_class else ("Missed or invented", "structures")
+    return [*cards, {"name": name, "value": f"{wrong}", "note": f"of {sum(seen.values())} {what}"}]
 
 
 def results(context: ReportContext) -> dict[str, Any]:
@@ -50,8 +52,13 @@ def results(context: ReportContext) -> dict[str, Any]:
             }
         )
     overall = context.summary.get("mean_over_labels", {})
-    mean = [_cell(overall.get(n, {}), n) for n in names] if len(rows) > 1 else []
-    return {"heads": [_head(n, context) for n in names], "rows": rows, "mean": mean}
+    mean = [_cell(overall[n], n) if n in overall else _BLANK for n in names] if len(rows) > 1 else []
+    words = (
+        ("Class", "Predicted / cases", "Estimate")
+        if by_class
+        else ("Label", "Found / cases", "Mean over cases")
+    )
+    return {"heads": [_head(n, context) for n in names], "rows": rows, "mean": mean, "words": words}
 
 
 def all_numbers(context: ReportContext) -> list[list[str]]:
@@ -80,24 +87,25 @@ def all_numbers(context: ReportContext) -> list[list[str]]:
 
 
 def flow(context: ReportContext) -> list[dict[str, str]]:
-    """Boxes of the cohort flow: found, left out, taken, by part, measured."""
-    refused = [r for r in context.refusals if r.get("status") == "refused"]
-    skipped = [r for r in context.refusals if r.get("status") == "skipped"]
-    taken = len(context.cohort)
+    """Boxes of the cohort flow: found, taken (by part), measured."""
+    counts = Counter(str(r.get("status", "left out")) for r in context.refusals)
     boxes = []
     if context.refusals:
-        boxes.append({"n": str(taken + len(context.refusals)), "what": "found", "note": ""})
-        note = ", ".join(f"{len(x)} {w}" for x, w in ((refused, "refused"), (skipped, "skipped")) if x)
-        boxes.append({"n": str(len(context.refusals)), "what": "left out", "note": note})
+        note = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+        boxes.append(_box(len(context.cohort) + len(context.refusals), "found", note))
     if context.cohort:
-        boxes.append({"n": str(taken), "what": "taken", "note": _patients(context.cohort)})
-    for part, cases in parts(context).items():
-        if part:
-            boxes.append({"n": str(len(cases)), "what": part, "note": _patients(cases)})
-    scored = {"n": str(context.summary.get("cases", 0)), "what": "measured", "note": ""}
-    if context.failures:
-        scored["note"] = f"{len(context.failures)} with a problem"
-    return [*boxes, scored]
+        by_part = ", ".join(f"{len(cases)} {part}" for part, cases in parts(context).items() if part)
+        boxes.append(
+            _box(
+                len(context.cohort), "taken", "; ".join(x for x in (_patients(context.cohort), by_part) if x)
+            )
+        )
+    problems = f"{len(context.failures)} with a problem" if context.failures else "none with a problem"
+    return [*boxes, _box(context.summary.get("cases", 0), "measured", problems)]
+
+
+def _box(n: int, what: str, note: str) -> dict[str, str]:
+    return {"n": str(n), "what": what, "note": note}
 
 
 def cohort(context: ReportContext) -> dict[str, Any]:
@@ -122,17 +130,20 @@ def cohort(context: ReportContext) -> dict[str, Any]:
 
 
 def parts(context: ReportContext) -> dict[str, list[Mapping[str, Any]]]:
-    """Cases by part, in the order parts are met."""
+    """Cases by part: training, then folds, then test, then whatever else there is."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for case in context.cohort:
         found.setdefault(str(case.get("part", "")), []).append(case)
-    return found
+    rank = {"training": 0, "fold": 1, "test": 2}
+    return dict(sorted(found.items(), key=lambda item: (rank.get(item[0].split(" ")[0], 3), item[0])))
 
 
-def blocks(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Facts as titled lists of pairs; nested values in dotted names."""
-    plain = [(k, _said(v)) for k, v in facts.items() if not isinstance(v, Mapping)]
-    nested = [(k, list(_flat(v))) for k, v in facts.items() if isinstance(v, Mapping) and v]
+def blocks(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Facts as titled lists of (name, value, reason); nested values in dotted names."""
+    plain = [(k, _said(v), "") for k, v in facts.items() if not isinstance(v, Mapping)]
+    nested = [
+        (k[:1].upper() + k[1:], list(_flat(v))) for k, v in facts.items() if isinstance(v, Mapping) and v
+    ]
     return ([("Run", plain)] if plain else []) + nested
 
 
@@ -154,12 +165,39 @@ def criteria(context: ReportContext) -> list[dict[str, Any]]:
     """Acceptance criteria: what was asked for, what was measured, and whether it held."""
     found = []
     for line in context.criteria:
-        asked = f"{line['metric']} of {line['label']} {line['criterion']}"
+        of = "mean over labels" if line["label"] == "mean" else line["label"]
+        bar = str(line["criterion"]).replace(">=", "≥").replace("<=", "≤")
         where = {"bad_end": "unfavourable end of the interval", "mean": "mean"}.get(
             line.get("judged_at", ""), ""
         )
         value = "not measured" if line.get("value") is None else f"{line['value']:.4g}"
+        asked = f"{described(line['metric']).title} {bar}{_unit(line['metric'], bare=True)}, {of}"
         found.append({"asked": asked, "measured": value, "where": where, "passed": line["passed"]})
+    return found
+
+
+def definitions(context: ReportContext) -> list[tuple[str, str]]:
+    """Title and definition of each metric, the tolerance of NSD included."""
+    made = context.summary.get("conventions", {})
+    found = []
+    for name, words in made.get("metrics", {}).items():
+        tolerance = made.get("nsd_tolerance_mm", {}) if name == "nsd" else {}
+        said = ", ".join(
+            f"{'' if label == 'all' else label + ' '}{mm:g} mm" for label, mm in tolerance.items()
+        )
+        found.append((described(name).title, f"{words}; tolerance {said}" if said else words))
+    return found
+
+
+def failures(context: ReportContext) -> list[dict[str, str]]:
+    """Problems by case: the message without the case's name in front, and its seen and mend lines."""
+    found = []
+    for failure in context.failures:
+        case, text = str(failure.get("case", "")), str(failure.get("message", ""))
+        first, *more = [line.strip() for line in text.removeprefix(f"case {case}: ").splitlines() or [""]]
+        found.append(
+            {"case": case, "stage": str(failure.get("stage", "")), "what": first, "more": "\n".join(more)}
+        )
     return found
 
 
@@ -168,11 +206,12 @@ def number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def _card(name: str, cell: Mapping[str, Any]) -> dict[str, str]:
+def _card(name: str, cell: Mapping[str, Any], level: str) -> dict[str, str]:
     d, unit = _digits(name), _unit(name, bare=True)
     value = number(cell.get("mean"), d) + unit
     limits = _range(cell.get("mean_ci"), d)
-    return {"name": f"Mean {_lower(described(name).title)}", "value": value, "note": f"95 % CI {limits}" if cell.get("mean_ci") else ""}  # fmt: skip  # noqa: E501
+    title = described(name).title if name in CLASS_METRICS else f"Mean {_lower(described(name).title)}"
+    return {"name": title, "value": value, "note": f"{level} {limits}" if cell.get("mean_ci") else ""}
 
 
 def _lower(title: str) -> str:
@@ -238,11 +277,17 @@ def _shares(cases: Sequence[Mapping[str, Any]], group: str) -> str:
     return ", ".join(f"{name} {n}" for name, n in sorted(seen.items(), key=lambda x: (-x[1], x[0]))[:6])
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str, str]]:
+    """Name, value, reason; ``{"choice": ..., "why": ...}`` is a value with its reason."""
+    found: list[tuple[str, str, str]] = []
     for key, value in values.items():
         name = f"{before}{key}"
-        found += _flat(value, name + ".") if isinstance(value, Mapping) else [(name, _said(value))]
+        if isinstance(value, Mapping) and set(value) == {"choice", "why"}:
+            found.append((name, _said(value["choice"]), str(value["why"])))
+        elif isinstance(value, Mapping):
+            found += _flat(value, name + ".")
+        else:
+            found.append((name, _said(value), ""))
     return found
 
 

@@ -42,7 +42,7 @@ def verdict(context: ReportContext) -> str:
         return "No case has a value: there is nothing to judge."
     labels = overall["labels"]
     over = f"over {labels} labels " if labels > 1 else ""
-    said = f"Mean Dice {over}is {overall['mean']:.3f}{interval(overall.get('mean_ci'))}"
+    said = f"Mean Dice {over}is {overall['mean']:.3f}{interval(overall.get('mean_ci'), level_of(summary))}"
     who = f", on {count(summary['cases'], 'case')}"
     if summary["patients"] != summary["cases"]:
         who += f" of {count(summary['patients'], 'patient')}"
@@ -57,7 +57,7 @@ def _class_verdict(summary: Mapping[str, Any]) -> str:
     also = "" if area is None else f", macro AUROC {area:.3f}"
     n = sum(row[-1] for row in summary["confusion"]["counts"])
     missing = f" {count(n, 'case')} without a prediction, counted as wrong." if n else ""
-    said = f"Accuracy is {over['accuracy']['mean']:.3f}{interval(over['accuracy'].get('mean_ci'))}{also}"
+    said = f"Accuracy is {over['accuracy']['mean']:.3f}{interval(over['accuracy'].get('mean_ci'), level_of(summary))}{also}"
     return f"{said}, on {count(summary['cases'], 'case')} in {over['auroc']['labels']} classes.{missing}"
 
 
@@ -123,11 +123,16 @@ def _class_methods(summary: Mapping[str, Any]) -> str:
     )
 
 
-def interval(limits: Any, digits: int = 3, unit: str = "") -> str:
+def interval(limits: Any, level: str) -> str:
     """`` (95 % CI 0.1 to 0.2)``, or nothing."""
     if not limits:
         return ""
-    return f" (95 % CI {limits[0]:.{digits}f} to {limits[1]:.{digits}f}{unit})"
+    return f" ({level} {limits[0]:.3f} to {limits[1]:.3f})"
+
+
+def level_of(summary: Mapping[str, Any]) -> str:
+    """``95 % CI``, as the scoring says."""
+    return f"{100 * summary.get('scoring', {}).get('confidence', 0.95):g} % CI"
 
 
 def count(n: int, word: str) -> str:
