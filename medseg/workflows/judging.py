@@ -85,24 +85,34 @@ def compare(a: str | Path, b: str | Path, out: str | Path) -> Outcome:
     return Outcome(done.summary, done.text)
 
 
+HEADLINES = {"dice": "Dice", "auroc": "AUROC"}
+"""The number a task is first judged by: masks by Dice, classes by the area under the ROC curve."""
+
+
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """A line a label: mean Dice with its interval, and the counts of what is not ``ok``."""
-    lines = [_line(label, cells["dice"]) for label, cells in summary["labels"].items() if "dice" in cells]
-    over = summary["mean_over_labels"].get("dice")
-    if over and over["mean"] is not None and len(lines) > 1:
-        lines.append(_line("mean over labels", over))
+    """A line a label or class: its headline number with the interval, and counts of what is not ``ok``."""
+    metric = next((m for m in HEADLINES if m in summary["mean_over_labels"]), None)
+    if metric is None:
+        return []
+    lines = [_line(label, metric, cells[metric]) for label, cells in summary["labels"].items()]
+    over = summary["mean_over_labels"]
+    if len(lines) > 1 and over[metric]["mean"] is not None:
+        lines.append(_line("mean over labels", metric, over[metric]))
+    if "accuracy" in over:
+        lines.append(_line("all cases", "accuracy", over["accuracy"]))
     return lines
 
 
-def _line(name: str, cell: dict[str, Any]) -> str:
+def _line(name: str, metric: str, cell: dict[str, Any]) -> str:
+    title = HEADLINES.get(metric, metric)
     if cell["mean"] is None:
-        return f"  {name:<18} Dice undefined"
+        return f"  {name:<18} {title} undefined"
     ci = cell.get("mean_ci")
     interval = f" [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else ""
     odd = {k: n for k, n in cell.get("status", {}).items() if n and k != "ok"}
     counts = "".join(f", {n} {k}" for k, n in odd.items())
     n = f" n = {cell['n']}" if "n" in cell else ""
-    return f"  {name:<18} Dice {cell['mean']:.3f}{interval}{n}{counts}"
+    return f"  {name:<18} {title} {cell['mean']:.3f}{interval}{n}{counts}"
 
 
 def _criteria(accept: str | Path | Sequence[Criterion] | None) -> tuple[Criterion, ...]:

@@ -16,7 +16,7 @@ from medseg.data.cohort import Split
 from medseg.data.plan import Plan
 from medseg.learning.tracking import finish_workflow
 from medseg.workflows.journey import Ingested
-from medseg.workflows.judging import summary_lines
+from medseg.workflows.judging import HEADLINES, summary_lines
 from medseg.workflows.outcome import Outcome, named_failures
 from medseg.workflows.settings import TrainSettings
 
@@ -49,10 +49,7 @@ def report_training(
         "histories": _histories(run, split),
     }
     page = _page(run, raw, masks, scores, content)
-    means = {
-        f"dice_{name}": cell["dice"]["mean"] for name, cell in summary["labels"].items() if "dice" in cell
-    }
-    finish_workflow(settings.tracking, run.root, {k: v for k, v in means.items() if v is not None}, [page])
+    finish_workflow(settings.tracking, run.root, _means(summary), [page])
     text = "\n".join(
         [f"{settings.name}: {summary['cases']} cases judged", *summary_lines(summary), f"report: {page}"]
     )
@@ -143,9 +140,24 @@ def _facts(raw: Ingested, split: Split, plan: Plan, settings: TrainSettings) -> 
             "digest": digest(raw.cohort),
         },
         "split": {"test cases": len(split.test), "folds": len(split.folds), "seed": split.seed},
-        "plan": {name: {"choice": getattr(plan, name), "why": why} for name, why in plan.why.items()},
+        "plan": {name: f"{_short(getattr(plan, name))} ({why})" for name, why in plan.why.items()},
         "settings": recipe,
     }
+
+
+def _means(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The means over labels, and each label's headline, by the names MLflow shows."""
+    found = {f"mean_{metric}": cell["mean"] for metric, cell in summary["mean_over_labels"].items()}
+    for label, cells in summary["labels"].items():
+        found |= {f"{metric}_{label}": cells[metric]["mean"] for metric in HEADLINES if metric in cells}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _short(choice: Any) -> str:
+    """A choice of the plan on one line."""
+    if isinstance(choice, Mapping):
+        return ", ".join(f"{k}: {_short(v)}" for k, v in choice.items())
+    return str(choice.name) if hasattr(choice, "name") else str(choice)
 
 
 def _histories(run: Run, split: Split) -> dict[str, list[dict[str, str]]]:
