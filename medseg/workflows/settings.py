@@ -66,3 +66,7 @@ class TrainSettings(Value):
     """DICOM objects written for the cases judged, when their source is DICOM."""
     tracking: Tracking = Tracking()
     """MLflow: by default a local SQLite file beside the runs; MLFLOW_TRACKING_URI wins."""
+
+    def choices(self) -> dict[str, Any]:
+        """What planning is told: the budget of the training, then the choices made by hand."""
+        return {"budget_minutes": self.training.budget_minutes, **self.plan}

@@ -167,7 +167,7 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     raw = ingest_all(run, cohort, settings.ingest)
     audit_cases(run, raw)
     seen = raw.outside(parts.test)
-    plan = make_plan(run, seen, budget_minutes=settings.training.budget_minutes, **settings.plan)
+    plan = make_plan(run, seen, **settings.choices())
     prepared = prepare_all(run, seen, plan)
     models = train_folds(
         run, prepared, parts, plan, settings.training, device=device, tracking=settings.tracking
