@@ -57,7 +57,8 @@ def _class_verdict(summary: Mapping[str, Any]) -> str:
     also = "" if area is None else f", macro AUROC {area:.3f}"
     n = sum(row[-1] for row in summary["confusion"]["counts"])
     missing = f" {count(n, 'case')} without a prediction, counted as wrong." if n else ""
-    said = f"Accuracy is {over['accuracy']['mean']:.3f}{interval(over['accuracy'].get('mean_ci'), level_of(summary))}{also}"
+    sure = interval(over["accuracy"].get("mean_ci"), level_of(summary))
+    said = f"Accuracy is {over['accuracy']['mean']:.3f}{sure}{also}"
     return f"{said}, on {count(summary['cases'], 'case')} in {over['auroc']['labels']} classes.{missing}"
 
 
