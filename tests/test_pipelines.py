@@ -59,7 +59,7 @@ def test_training_leaves_everything_the_contract_names(trained: Path) -> None:
     assert set(rows[0]) == {"case", "patient", "label", "metric", "value", "unit", "status"}
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["cases"] == len({row["case"] for row in rows}) == 2
-    assert "<html" in (trained / "report/page/index.html").read_text()
+    assert "<html" in (trained / "report/index.html").read_text()
 
 
 def test_predicting_by_script_writes_masks_and_a_report(

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import MedsegError
-from medseg.core.files import read_json, write_json
+from medseg.core.files import read_json, write_json, write_text
 from medseg.core.run import Run
 from medseg.core.stage import Artifact
 from medseg.core.values import digest
 from medseg.data.cohort import Split
 from medseg.data.plan import Plan
+from medseg.evaluation.policy import tolerance_notes
 from medseg.learning.tracking import finish_workflow
 from medseg.workflows.journey import Ingested
 from medseg.workflows.judging import HEADLINES, summary_lines
@@ -39,7 +40,7 @@ def report_training(
 ) -> Outcome:
     """Write tables and report of a training, tell MLflow, and say the result in a few lines."""
     scores.facts = {"digests": {"plan": digest(plan), "cohort": digest(raw.cohort)}, "seed": split.seed}
-    summary = _tables(run, scores)
+    summary = _tables(run, raw, scores)
     facts = _facts(raw, split, plan, settings)
     content = {
         "title": settings.name,
@@ -71,7 +72,7 @@ def report_validation(
     facts = {"model": {"weights": [c["weights_sha256"] for c in cards], "models": len(cards)}}
     content = {
         "title": "Validation",
-        "summary": _tables(run, scores),
+        "summary": _tables(run, raw, scores),
         "facts": facts,
         "cohort": _cohort_rows(raw, dict.fromkeys(raw, "external test")),
         "criteria": list(judged),
@@ -88,7 +89,12 @@ def parts_of(split: Split) -> dict[str, str]:
     return parts | dict.fromkeys(split.test, "test")
 
 
-def _tables(run: Run, scores: Scores) -> dict[str, Any]:
+def _tables(run: Run, raw: Ingested, scores: Scores) -> dict[str, Any]:
+    """Write scores.csv and summary.json, and give the summary."""
+    if raw.cohort.task == "segmentation":
+        judged = {row["case"] for row in scores.rows}
+        largest = max((max(raw.source(case)["spacing_mm"]) for case in judged if case in raw), default=0.0)
+        scores.facts["notes"] = tolerance_notes(scores.scoring, raw.cohort.labels, largest)
     if not scores.rows:
         raise MedsegError("no case was scored", mend="see the errors above: every case failed")
     summary = scores.summary()
@@ -116,7 +122,15 @@ def _page(
     made = run.map(report, {PAGE: item}, content=told, labels=raw.cohort.labels)
     if PAGE not in made:
         raise MedsegError("the report could not be made", evidence=made.failed[PAGE].message)
-    return made[PAGE] / "index.html"
+    return _put_forward(made[PAGE] / "index.html", run.root / "report" / "index.html")
+
+
+def _put_forward(made: Path, shown: Path) -> Path:
+    """The page where people look for it; an equal one is left as it is."""
+    text = made.read_text(encoding="utf-8")
+    if not shown.is_file() or shown.read_text(encoding="utf-8") != text:
+        write_text(shown, text)
+    return shown
 
 
 def _cohort_rows(raw: Ingested, parts: Mapping[str, str]) -> list[dict[str, Any]]:
