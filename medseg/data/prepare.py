@@ -12,7 +12,7 @@ from medseg.core.registry import look_up
 from medseg.data.plan import Preparation
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical, same_place
-from medseg.imaging.resample import resample
+from medseg.imaging.resample import resample, resample_labels
 
 Array = NDArray[np.float32]
 
@@ -53,7 +53,7 @@ def prepare(image: Image, preparation: Preparation) -> Image:
 def prepare_mask(mask: Image, preparation: Preparation) -> Image:
     """A reference as class indices: 0 background, then 1, 2, ... in the order of the label values.
 
-    uint8 on the same grid as `prepare` gives for its image; nearest voxel.
+    uint8 on the same grid as `prepare` gives for its image.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def prepare_mask(mask: Image, preparation: Preparation) -> Image:
             evidence=f"values {', '.join(str(v) for v in strange)}; labels {values[1:]}",
             mend="add the label to the configuration, or map the value to a known one",
         )
-    return resample(mask.but(index[mask.array]), prepared_grid(mask.grid, preparation), order=0)
+    return resample_labels(mask.but(index[mask.array]), prepared_grid(mask.grid, preparation))
 
 
 def prepare_pair(image: Image, mask: Image | None, preparation: Preparation) -> tuple[Image, Image | None]:

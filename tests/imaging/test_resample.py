@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical, canonical_grid
-from medseg.imaging.resample import along_axes, axis_maps, matrix, resample
+from medseg.imaging.resample import along_axes, axis_maps, matrix, resample, resample_labels
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 SPACINGS = st.tuples(*[st.floats(0.4, 4.0)] * 3)
@@ -153,3 +153,21 @@ def test_a_usual_ct_takes_seconds_not_minutes():
     start = time.process_time()
     resample(image, grid.resampled((1.5, 1.5, 3.0)), 3)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("ratio", [0.9, 1.042, 1.3])
+def test_labels_keep_their_volume_where_the_nearest_voxel_would_not(ratio: float):
+    grid = Grid.from_spacing((40, 40, 40), (4, 4, 4))
+    points = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1)) - 80.7
+    ball = Image((np.linalg.norm(points, axis=-1) <= 31).astype(np.uint8)[None] * 7, grid)
+    target = grid.resampled((4 * ratio,) * 3)
+    moved = resample_labels(ball, target)
+    volume = (moved.array == 7).sum() * target.voxel_ml
+    assert set(np.unique(moved.array)) == {0, 7}
+    assert moved.array.dtype == np.uint8
+    assert abs(volume / (4 / 3 * np.pi * 31**3 / 1000) - 1) < 0.06
+
+
+def test_labels_on_their_own_grid_stay_what_they_are():
+    mask = Image(np.arange(27, dtype=np.uint8).reshape(1, 3, 3, 3), Grid.from_spacing((3, 3, 3)))
+    assert resample_labels(mask, mask.grid) is mask
