@@ -125,7 +125,12 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
         [
             _MODEL,
             _arg("out", metavar="OUT", help="folder to write"),
-            _arg("--to", choices=["bundle"], default="bundle", help="a MONAI bundle (default)"),
+            _arg(
+                "--to",
+                choices=["bundle", "onnx", "openvino"],
+                default="bundle",
+                help="MONAI bundle (default) or the network alone",
+            ),
         ],
     ),
     "fetch": (

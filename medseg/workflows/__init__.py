@@ -20,6 +20,7 @@ _HOME = {
     "score_all": "medseg.workflows.training",
     "cross_validate": "medseg.workflows.training",
     "report_training": "medseg.workflows.reporting",
+    "export": "medseg.workflows.exporting",
     "export_seg": "medseg.workflows.exporting",
     "train": "medseg.workflows.training",
     "predict": "medseg.workflows.predicting",

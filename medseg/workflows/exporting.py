@@ -14,7 +14,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.files import PARTIAL, files_below, read_json, replace_folder, sha256_of, write_json
 from medseg.core.registry import look_up
 from medseg.core.run import Run
-from medseg.core.stage import Artifact
+from medseg.core.stage import RECORD, Artifact
 from medseg.workflows.journey import Ingested
 from medseg.workflows.outcome import Outcome
 
@@ -86,7 +86,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 def _check_free(out: Path, folders: list[Path]) -> None:
     """Refuse to write over what is no export, or into the folder of a model (its digest would change)."""
-    homes = [folder.parent if folder.name == "model" else folder for folder in folders]
+    homes = [f.parent if (f.parent / RECORD).is_file() else f for f in folders]
     if any(out.is_relative_to(home.resolve()) for home in homes):
         raise MedsegError("an export must not lie in the folder of its model", mend="give another folder")
     if out.exists() and not (out.is_dir() and _is_ours(out)):
