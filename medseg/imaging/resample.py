@@ -13,6 +13,8 @@ from medseg.imaging.image import Image
 
 Array = NDArray[np.float32]
 
+COARSER = 1.5
+"""Steps (in source voxels) from which averaging pays: below, it blurs more than it saves from aliasing."""
 _SLAB = 16
 """Planes resampled at a time where the grids do not share axes: bounds the memory for coordinates."""
 
@@ -30,7 +32,7 @@ def resample(image: Image, grid: Grid, order: int = 1, *, antialias: bool = Fals
     order : {0, 1, 3}
         Nearest voxel, linear, or cubic B-spline.
     antialias : bool
-        Along axes that get coarser, average over the new voxel's width (a hat as wide as the step)
+        Along axes that get coarser by `COARSER` or more, average over the new voxel (a hat as wide as the step)
         in place of sampling one point. False keeps linear ramps exact. Only for grids that share
         axes and order > 0; elsewhere it is ignored.
 
@@ -147,7 +149,7 @@ def nearest_voxel(at: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def matrix(axis: AxisMap, order: int, antialias: bool = False) -> Array:
     """Interpolation weights ``[N target, N source]``, float32, each row summing to one."""
-    if antialias and axis.step > 1.01:
+    if antialias and axis.step >= COARSER:
         weights = _hat(axis.at, axis.size, width=axis.step)
     elif order == 3 and axis.size > 3:
         weights = _spline(axis.at, axis.size)

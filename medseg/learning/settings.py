@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,8 @@ class Training(Value):
     when the minutes do, on any machine.
     """
 
+    outside_identity: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds"})
+
     epochs: int | None = Field(default=None, ge=1)
     budget_minutes: float | None = Field(default=None, gt=0)
     steps_per_epoch: int | None = Field(default=None, ge=1)
@@ -61,6 +63,8 @@ class Training(Value):
     monitor_every: float = Field(default=0.1, gt=0, le=1)
     """Share of the training between two looks at the monitor cases."""
     augment: Augmenting = Augmenting()
+    checkpoint_seconds: float = Field(default=10.0, ge=0)
+    """A checkpoint is written at the end of an epoch, but not more often than this. Changes no result."""
     precision: Precision = "auto"
     """auto: bfloat16 where the device computes it faster (CUDA, CPUs with AMX), else float32."""
 

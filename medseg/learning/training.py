@@ -34,8 +34,6 @@ from medseg.learning.settings import Training
 
 log = logging.getLogger("medseg")
 
-CHECKPOINT_SECONDS = 10.0
-"""A checkpoint is written at the end of an epoch, but not more often than this."""
 _AS_GOOD = 0.002
 """A later checkpoint is preferred while its monitor score is within this of the best."""
 _MARGIN = 1e-3
@@ -162,7 +160,7 @@ class _Job:
             row = self._row(loss)
             self.history.append(row)
             write_text(self.out / "history.csv", history_csv(self.history))
-            if self.progress >= 1 or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            if self.progress >= 1 or time.monotonic() - self.saved > self.training.checkpoint_seconds:
                 self._save()
             yield row
 

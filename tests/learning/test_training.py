@@ -17,14 +17,13 @@ from small_patients import balls, small_plan
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import sha256_of
-from medseg.learning import training as tr
 from medseg.learning.model import Model
 from medseg.learning.monitor import set_aside
 from medseg.learning.settings import Training
 from medseg.learning.training import rate_at, train_model
 
 CPU = torch.device("cpu")
-SHORT = Training(epochs=3, steps_per_epoch=4, monitor=0.2, monitor_every=0.3)
+SHORT = Training(checkpoint_seconds=0, epochs=3, steps_per_epoch=4, monitor=0.2, monitor_every=0.3)
 
 
 def _train(cases, out: Path, training: Training = SHORT, **more) -> Path:
@@ -121,7 +120,6 @@ from medseg.learning import training as tr
 from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Training
 torch.set_num_threads(1)
-tr.CHECKPOINT_SECONDS = 0
 class Killer:
     def on_start(self, info): pass
     def on_end(self, *a): pass
@@ -165,8 +163,7 @@ def test_a_damaged_checkpoint_is_passed_over(cases, tmp_path, caplog):
     assert "resumed from epoch 1" in caplog.text
 
 
-def test_two_checkpoints_stay_at_most(cases, tmp_path, monkeypatch):
-    monkeypatch.setattr(tr, "CHECKPOINT_SECONDS", 0)
+def test_two_checkpoints_stay_at_most(cases, tmp_path):
     kept = []
 
     class Counter(Watcher):
