@@ -29,7 +29,7 @@ def main(settings: TrainSettings, run: Run, device: str) -> Outcome:
     prepared = flow.prepare_all(run, seen, plan)
 
     models = flow.train_folds(
-        run, prepared, split, plan, settings.training, device=device, tracking=settings.tracking
+        run, prepared, split, plan, settings.training, device=device, tracking=settings.watch()
     )
     judges = flow.held_out(split, models, settings.split.judges_test())
     predicted = flow.predict_cases(run, raw, judges, settings.prediction, device)

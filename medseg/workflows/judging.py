@@ -89,6 +89,14 @@ HEADLINES = {"dice": "Dice", "auroc": "AUROC"}
 """The number a task is first judged by: masks by Dice, classes by the area under the ROC curve."""
 
 
+def headlines(summary: dict[str, Any]) -> dict[str, float]:
+    """The means over labels, and each label's headline, by the names MLflow shows."""
+    found = {f"mean_{metric}": cell["mean"] for metric, cell in summary["mean_over_labels"].items()}
+    for label, cells in summary["labels"].items():
+        found |= {f"{metric}_{label}": cells[metric]["mean"] for metric in HEADLINES if metric in cells}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def summary_lines(summary: dict[str, Any]) -> list[str]:
     """A line a label or class: its headline number with the interval, and counts of what is not ``ok``."""
     metric = next((m for m in HEADLINES if m in summary["mean_over_labels"]), None)

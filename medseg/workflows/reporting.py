@@ -17,7 +17,7 @@ from medseg.data.plan import Plan
 from medseg.evaluation.policy import tolerance_notes
 from medseg.learning.tracking import finish_workflow
 from medseg.workflows.journey import Ingested
-from medseg.workflows.judging import HEADLINES, summary_lines
+from medseg.workflows.judging import headlines, summary_lines
 from medseg.workflows.outcome import Outcome, named_failures
 from medseg.workflows.settings import TrainSettings
 
@@ -50,7 +50,7 @@ def report_training(
         "histories": _histories(run, split),
     }
     page = _page(run, raw, masks, scores, content)
-    finish_workflow(settings.tracking, run.root, _means(summary), [page])
+    finish_workflow(settings.watch(), run.root, headlines(summary))
     text = "\n".join(
         [f"{settings.name}: {summary['cases']} cases judged", *summary_lines(summary), f"report: {page}"]
     )
@@ -157,14 +157,6 @@ def _facts(raw: Ingested, split: Split, plan: Plan, settings: TrainSettings) -> 
         "plan": {name: f"{_short(getattr(plan, name))} ({why})" for name, why in plan.why.items()},
         "settings": recipe,
     }
-
-
-def _means(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The means over labels, and each label's headline, by the names MLflow shows."""
-    found = {f"mean_{metric}": cell["mean"] for metric, cell in summary["mean_over_labels"].items()}
-    for label, cells in summary["labels"].items():
-        found |= {f"{metric}_{label}": cells[metric]["mean"] for metric in HEADLINES if metric in cells}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _short(choice: Any) -> str:

@@ -70,3 +70,7 @@ class TrainSettings(Value):
     def choices(self) -> dict[str, Any]:
         """What planning is told: the budget of the training, then the choices made by hand."""
         return {"budget_minutes": self.training.budget_minutes, **self.plan}
+
+    def watch(self) -> Tracking:
+        """Tracking under the name of the recipe."""
+        return self.tracking.but(workflow=self.name)

@@ -14,8 +14,9 @@ from medseg.data.plan import Plan
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction, Training
-from medseg.learning.tracking import Tracking
+from medseg.learning.tracking import Tracking, finish_workflow
 from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all
+from medseg.workflows.judging import headlines
 from medseg.workflows.looking import audit_cases
 from medseg.workflows.opening import open_cohort
 from medseg.workflows.outcome import Outcome
@@ -153,6 +154,7 @@ def cross_validate(
     masks = postprocess_all(run, raw, predicted, postprocessing)
     scores = score_all(run, raw, masks, judges, scoring)
     scores.models = _load(models)
+    finish_workflow(tracking or Tracking(), run.root, headlines(scores.summary()))
     return scores
 
 
@@ -170,7 +172,7 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     plan = make_plan(run, seen, **settings.choices())
     prepared = prepare_all(run, seen, plan)
     models = train_folds(
-        run, prepared, parts, plan, settings.training, device=device, tracking=settings.tracking
+        run, prepared, parts, plan, settings.training, device=device, tracking=settings.watch()
     )
     judges = held_out(parts, models, split.judges_test())
     predicted = predict_cases(run, raw, judges, settings.prediction, device)
