@@ -14,6 +14,8 @@ from medseg.learning.settings import Augmenting
 
 _FIELD = 4
 """Knots an axis of the slowly varying field."""
+_BEND = 10
+"""Voxels between the knots of the elastic displacement."""
 
 
 def augment(
@@ -45,6 +47,8 @@ def augment(
     rngs = [np.random.default_rng(int(seed)) for seed in seeds]
     maps = np.stack([_affine(rng, patch, spacing_mm, settings) for rng in rngs])
     grid = sampling_grid(maps, patch, image.shape[2:]).to(image.device)
+    if settings.elastic:
+        grid = grid + _bends(rngs, patch, spacing_mm, image, settings)
     moved = sample(image, grid, "bilinear")
     if target.ndim > 1:
         target = sample(target[:, None].float(), grid, "nearest")[:, 0]
@@ -106,6 +110,25 @@ def _affine(
     return np.concatenate([linear, shift[:, None]], axis=1)
 
 
+def _bends(
+    rngs: Sequence[np.random.Generator],
+    patch: Sequence[int],
+    spacing_mm: Sequence[float],
+    image: Tensor,
+    settings: Augmenting,
+) -> Tensor:
+    """Smooth random displacements ``[B, I, J, K, 3]`` to add to a sampling grid; equal in mm on all axes."""
+    mm, flat = np.array(spacing_mm, float), np.array(patch) == 1
+    knots = [1 if p == 1 else max(2, round(p / _BEND)) + 1 for p in patch]
+    voxels = settings.elastic * mm[~flat].min() / mm * ~flat
+    unit = (voxels * 2 / np.array(image.shape[2:])).reshape(3, 1, 1, 1)
+    drawn = np.stack([rng.standard_normal((3, *knots)) * unit for rng in rngs]).astype(np.float32)
+    smooth = functional.interpolate(
+        torch.from_numpy(drawn).to(image.device), size=list(patch), mode="trilinear", align_corners=True
+    )
+    return smooth.flip(1).permute(0, 2, 3, 4, 1)
+
+
 def _turnable(mm: NDArray[np.float64], flat: NDArray[np.bool_]) -> NDArray[np.float64]:
     """How far one may turn about each axis (0..1): a turn moves content between the two other axes."""
     out = np.ones(3)
@@ -128,7 +151,7 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _grey(image: Tensor, rngs: Sequence[np.random.Generator], settings: Augmenting) -> Tensor:
-    """Contrast, brightness, slow field and noise, each in its own strength for each image and channel."""
+    """Contrast, brightness, slow field, noise, gamma: each in its own strength for each image and channel."""
     channels, device = image.shape[1], image.device
 
     def drawn(low: float, high: float) -> Tensor:
@@ -143,7 +166,14 @@ def _grey(image: Tensor, rngs: Sequence[np.random.Generator], settings: Augmenti
     image = image * gain + offset
     if settings.noise:
         image = image + strength * _noise(rngs, image)
-    return image
+    return _curved(image, drawn(-settings.gamma, settings.gamma).exp()) if settings.gamma else image
+
+
+def _curved(image: Tensor, power: Tensor) -> Tensor:
+    """Raise grey values, scaled to 0..1 over the patch, to `power`; the range stays."""
+    low, high = image.amin((2, 3, 4), keepdim=True), image.amax((2, 3, 4), keepdim=True)
+    width = (high - low).clamp(min=1e-6)
+    return ((image - low) / width) ** power * width + low
 
 
 def _field(rngs: Sequence[np.random.Generator], image: Tensor) -> Tensor:

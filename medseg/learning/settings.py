@@ -24,11 +24,15 @@ class Augmenting(Value):
     """Share of the patch's side."""
     mirror: tuple[Literal[0, 1, 2], ...] = ()
     """Axes (0 left-right, 1 front-back, 2 up-down) that may be mirrored."""
+    elastic: float = Field(default=0.0, ge=0)
+    """Standard deviation of smooth local displacements, in voxels of the finest axis."""
     contrast: float = Field(default=0.15, ge=0, lt=1)
     brightness: float = Field(default=0.1, ge=0)
     noise: float = Field(default=0.1, ge=0)
     field: float = Field(default=0.1, ge=0)
     """Slow change over the image, as a receive coil makes it."""
+    gamma: float = Field(default=0.0, ge=0, lt=2)
+    """Bend of the grey scale: the logarithm of the largest power."""
 
 
 class Training(Value):

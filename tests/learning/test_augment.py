@@ -45,7 +45,7 @@ def test_a_mirror_turns_one_axis_round():
         assert torch.equal(a, b.flip(1) if was else b)
 
 
-@pytest.mark.parametrize("settings", [Augmenting(), Augmenting(mirror=(0, 1, 2))])
+@pytest.mark.parametrize("settings", [Augmenting(), Augmenting(mirror=(0, 1, 2), elastic=1.5, gamma=0.4)])
 def test_what_is_drawn_depends_on_the_seed_of_the_window_alone(settings):
     image, target = _batch(3)
     together, labels = augment(image, target, PATCH, MM, _seeds(3), settings)
@@ -95,3 +95,26 @@ def test_grey_values_change_within_what_was_asked():
     means = out.mean(dim=(1, 2, 3, 4))
     assert (means - 1).abs().max() <= 0.3 + 1e-5
     assert means.std() > 0.02
+
+
+def test_elastic_displacements_are_smooth_and_of_the_size_asked():
+    patch, window = (32, 32, 16), (40, 40, 20)
+    at = torch.stack(torch.meshgrid(*(torch.arange(n).float() for n in window), indexing="ij"))
+    image, target = at[None].repeat(4, 1, 1, 1, 1), torch.zeros(4, *window, dtype=torch.uint8)
+    out, _ = augment(image, target, patch, (1, 1, 2), _seeds(4), OFF.but(elastic=1.0))
+    moved = out - centre_patch(image, patch)
+    assert 0.3 < moved[:, 0].std() < 1.2
+    assert moved[:, 2].std() < 0.75 * moved[:, 0].std()
+    assert (moved[:, 0, 1:] - moved[:, 0, :-1]).abs().max() < 0.8
+
+
+def test_gamma_bends_the_grey_scale_and_keeps_its_ends():
+    image, target = _batch(4)
+    out, _ = augment(image, target, PATCH, MM, _seeds(4), OFF.but(gamma=0.5))
+    plain = centre_patch(image, PATCH)
+    for a, b in zip(out, plain, strict=True):
+        assert torch.isclose(a.min(), b.min(), atol=1e-4)
+        assert torch.isclose(a.max(), b.max(), atol=1e-4)
+        order = b.ravel().argsort()
+        assert (a.ravel()[order].diff() >= -1e-4).all()
+        assert not torch.allclose(a, b, atol=1e-3)
