@@ -58,9 +58,12 @@ def _tell(kind: str, run: Path, wall: float) -> None:
         low, high = cell["mean_ci"]
         print(f"Dice {label:<10} {cell['mean']:.4f} [{low:.4f}, {high:.4f}]")
     print("training seconds, loss, monitor Dice")
-    for row in csv.DictReader((run / "train/fold0/history.csv").read_text().splitlines()):
-        if row.get("monitor_dice"):
-            print(f"{float(row['seconds']):8.1f} {float(row['loss']):8.4f} {float(row['monitor_dice']):8.4f}")
+    for file in sorted((run / "train").glob("*/history.csv")):
+        print(file.parent.name)
+        for row in csv.DictReader(file.read_text().splitlines()):
+            seconds, loss, dice = (float(row.get(k) or "nan") for k in ("seconds", "loss", "monitor_dice"))
+            if dice == dice:
+                print(f"{seconds:8.1f} {loss:8.4f} {dice:8.4f}")
 
 
 if __name__ == "__main__":

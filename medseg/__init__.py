@@ -13,7 +13,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from medseg.core.version import __version__
+from medseg.core.version import __version__ as __version__
 
 # Set before anything of MONAI or MLflow is imported: both report home otherwise.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

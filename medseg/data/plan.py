@@ -49,6 +49,8 @@ class Plan(Value):
     spacing_mm: TripleMm
     patch: Triple
     batch: int = Field(ge=1)
+    members: int = Field(default=1, ge=1, le=10)
+    """Networks trained a fold, from different seeds; their probabilities are averaged."""
     intensity: dict[str, Intensity]
     network: str
     network_arguments: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from medseg.data.plan import Plan
 from medseg.data.rules import Budget
 from medseg.imaging.labels import Labels
 
-_FREE = ("spacing_mm", "patch", "batch", "intensity", "network", "network_arguments")
+_FREE = ("spacing_mm", "patch", "batch", "intensity", "network", "network_arguments", "members")
 
 
 class Facts(Protocol):
@@ -87,6 +87,7 @@ _ORDER = (
     ("network", rules.network),
     ("network_arguments", rules.network_arguments),
     ("batch", rules.batch),
+    ("members", rules.members),
 )
 
 
@@ -140,6 +141,7 @@ class _Fixed(Value):
     spacing_mm: tuple[float, float, float] | None = None
     patch: tuple[int, int, int] | None = None
     batch: int | None = None
+    members: int | None = None
     intensity: dict[str, Any] | None = None
     network: str | None = None
     network_arguments: dict[str, Any] | None = None

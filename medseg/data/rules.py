@@ -108,19 +108,41 @@ def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget)
     if chosen["network"] != "unet":
         return {}, "defaults of the network"
     strides, kernels = levels(chosen["patch"], chosen["spacing_mm"])
-    outputs = len(cohort.labels) + 1
     wanted = _WANTED_SAMPLES * (1 if chosen["patch"][2] > 1 else _median_slices(cases, chosen))
-    base, gflop = WIDTHS[-1], 0.0
+    base, gflop, arguments = WIDTHS[-1], 0.0, {}
     for base in WIDTHS:
-        gflop = 3 * forward_gflop(chosen["patch"], widths(base, len(strides)), strides, kernels,
-                                  len(cohort.channels), outputs)  # fmt: skip
+        arguments = {"widths": widths(base, len(strides)), "strides": strides, "kernels": kernels}
+        gflop = _training_gflop(chosen["patch"], arguments, cohort)
         if gflop * wanted <= budget.gflop:
             break
-    arguments = {"widths": widths(base, len(strides)), "strides": strides, "kernels": kernels}
     return arguments, (
         f"{len(strides)} levels, halving an axis while it keeps {MIN_SIDE} voxels and is not coarser than "
         f"twice the finest; width {base}: the widest that sees {wanted} patches at {gflop:.3g} GFLOP each "
         f"in {budget.budget_minutes or 30:g} minutes on {budget.device}"
+    )
+
+
+def _training_gflop(patch: Sequence[int], arguments: Mapping[str, Any], cohort: Any) -> float:
+    """Arithmetic of one patch in training: a forward pass and, twice as costly, the way back."""
+    shape = (arguments["widths"], arguments["strides"], arguments["kernels"])
+    return 3 * forward_gflop(patch, *shape, len(cohort.channels), len(cohort.labels) + 1)
+
+
+def members(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
+    """Several networks in place of one long training, as long as each still sees every case often enough.
+
+    Small sets are learned by heart in a long training; the mean of several short ones is better.
+    """
+    arguments = chosen["network_arguments"]
+    if budget.budget_minutes is None or cohort.task == "classification" or "widths" not in arguments:
+        return 1, "one network a fold, unless a budget of minutes leaves room for more"
+    patches = budget.gflop / _training_gflop(chosen["patch"], arguments, cohort)
+    slices = 1 if chosen["patch"][2] > 1 else _median_slices(cases, chosen)
+    seen = patches / slices / len(cases)
+    number = int(np.clip(seen / _WANTED_PASSES, 1, _MOST_MEMBERS))
+    return number, (
+        f"each case is seen about {seen:.0f} times in {budget.budget_minutes:g} minutes, "
+        f"{_WANTED_PASSES} are enough for one network, {_MOST_MEMBERS} at most"
     )
 
 
@@ -137,6 +159,8 @@ def batch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[An
 
 WIDTHS = (32, 24, 16, 12, 8)
 _WANTED_SAMPLES = 2000
+_WANTED_PASSES = 4
+_MOST_MEMBERS = 3
 _STEP_VOXELS = {"cpu": 2**17 + 2**16, "gpu": 2**22}
 
 

@@ -32,8 +32,8 @@ def resample(image: Image, grid: Grid, order: int = 1, *, antialias: bool = Fals
     order : {0, 1, 3}
         Nearest voxel, linear, or cubic B-spline.
     antialias : bool
-        Along axes that get coarser by `COARSER` or more, average over the new voxel (a hat as wide as the step)
-        in place of sampling one point. False keeps linear ramps exact. Only for grids that share
+        Along axes that get coarser by `COARSER` or more, average over the new voxel (a hat as wide
+        as the step) in place of sampling one point. False keeps linear ramps exact. Only for grids that share
         axes and order > 0; elsewhere it is ignored.
 
     Returns

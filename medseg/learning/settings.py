@@ -46,6 +46,9 @@ class Training(Value):
 
     epochs: int | None = Field(default=None, ge=1)
     budget_minutes: float | None = Field(default=None, gt=0)
+    members: int | None = Field(default=None, ge=1, le=10)
+    """Networks a fold, from different seeds; their probabilities are averaged and they share the budget.
+    The plan's number by default."""
     steps_per_epoch: int | None = Field(default=None, ge=1)
     """By default as many as show each training case once, at least 20 and at most 250."""
     batch: int | None = Field(default=None, ge=1)
@@ -77,6 +80,11 @@ class Training(Value):
         if self.epochs is not None and self.budget_minutes is not None:
             raise ValueError("give epochs or budget_minutes, not both")
         return self
+
+    def of_member(self, number: int, members: int) -> Training:
+        """The settings of one network of several: a seed of its own, and its part of the budget."""
+        budget = None if self.budget_minutes is None else self.budget_minutes / members
+        return self.but(seed=self.seed + number, budget_minutes=budget, members=None)
 
     @property
     def length(self) -> tuple[int | None, float | None]:

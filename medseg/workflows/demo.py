@@ -64,7 +64,7 @@ def _recipe(folder: Path) -> TrainSettings:
                 root=str(folder), format="dicom", labels={x.name: x.value for x in PHANTOM_LABELS}
             ),
             "split": SplitSettings(test=0.25, folds=1),
-            "plan": {"budget_minutes": 2.0},
+            "plan": {"budget_minutes": 2.0, "members": 1},
             "training": {"epochs": EPOCHS},
             "export": ("seg",),
         }

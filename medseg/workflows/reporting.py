@@ -167,13 +167,14 @@ def _short(choice: Any) -> str:
 
 
 def _histories(run: Run, split: Split) -> dict[str, list[dict[str, str]]]:
-    """Rows of ``history.csv`` of each fold."""
-    files = {f"fold{n}": run.root / "train" / f"fold{n}" / "history.csv" for n in range(len(split.folds))}
-    return {
-        name: list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
-        for name, file in files.items()
-        if file.is_file()
-    }
+    """Rows of ``history.csv`` of each network of the folds."""
+    files = [
+        file
+        for n in range(len(split.folds))
+        for pattern in (f"fold{n}", f"fold{n}-*")
+        for file in sorted((run.root / "train").glob(f"{pattern}/history.csv"))
+    ]
+    return {f.parent.name: list(csv.DictReader(f.read_text(encoding="utf-8").splitlines())) for f in files}
 
 
 def _refused(raw: Ingested) -> bool:

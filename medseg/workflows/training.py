@@ -37,24 +37,29 @@ def train_folds(
     *,
     device: str = "auto",
     tracking: Tracking | None = None,
-) -> dict[str, Artifact]:
-    """One model a fold, each trained on its own training cases and nothing else.
+) -> dict[str, tuple[Artifact, ...]]:
+    """Train every fold, each trained on its own training cases and nothing else.
 
-    Returns the ``model`` part of ``train/<fold>``, by fold name (``fold0``, ...).
+    Returns
+    -------
+    dict
+        Fold name (``fold0``, ...) -> the ``model`` parts of its networks: one, or several whose
+        probabilities are averaged (`Plan.members`; ``train/fold0-1``, ``train/fold0-2``, ...).
 
     Raises
     ------
     MedsegError
-        A fold could not be trained: there is nothing to judge without it.
+        A network could not be trained: there is nothing to judge without it.
     """
-    from medseg.stages.train import train
-
     items = {f"fold{n}": _training_item(fold, prepared) for n, fold in enumerate(split.folds)}
-    made = run.map(train, items, plan=plan, training=training, device=device, tracking=tracking or Tracking())
-    if made.failed:
-        failure = next(iter(made.failed.values()))
-        raise MedsegError(f"training of {failure.item} ended early", evidence=failure.message)
-    return {name: artifact.part("model") for name, artifact in made.items()}
+    models: dict[str, tuple[Artifact, ...]] = dict.fromkeys(items, ())
+    members = training.members or plan.members
+    for number in range(members):
+        ending = f"-{number + 1}" if members > 1 else ""
+        named = {fold + ending: item for fold, item in items.items()}
+        made = _trained(run, named, plan, training.of_member(number, members), device, tracking)
+        models = {fold: (*models[fold], made[fold + ending]) for fold in items}
+    return models
 
 
 def predict_cases(
@@ -100,11 +105,14 @@ def score_all(
     return Scores([row for a in scored.values() for row in read_rows(a)], scoring=scoring)
 
 
-def held_out(split: Split, models: Mapping[str, Artifact], test: bool) -> dict[str, tuple[Artifact, ...]]:
-    """Which models judge which case: a fold's own model, and all of them for the test part."""
-    judges = {case: (models[f"fold{n}"],) for n, fold in enumerate(split.folds) for case in fold.valid}
+def held_out(
+    split: Split, models: Mapping[str, tuple[Artifact, ...]], test: bool
+) -> dict[str, tuple[Artifact, ...]]:
+    """Which models judge which case: those of its fold, and all of them for the test part."""
+    judges = {case: models[f"fold{n}"] for n, fold in enumerate(split.folds) for case in fold.valid}
     if test:
-        judges |= {case: tuple(models.values()) for case in split.test}
+        everyone = tuple(model for fold in models.values() for model in fold)
+        judges |= dict.fromkeys(split.test, everyone)
     return judges
 
 
@@ -187,7 +195,25 @@ def _training_item(fold: Fold, prepared: Mapping[str, Artifact]) -> dict[str, An
     return {"fold": fold, **{case: prepared[case] for case in fold.train if case in prepared}}
 
 
-def _load(models: Mapping[str, Artifact]) -> list[Any]:
-    from medseg.learning.model import Model
+def _trained(
+    run: Run,
+    items: Mapping[str, Any],
+    plan: Plan,
+    training: Training,
+    device: str,
+    tracking: Tracking | None,
+) -> dict[str, Artifact]:
+    from medseg.stages.train import train
 
-    return [Model.load(artifact.path) for artifact in models.values()]
+    made = run.map(train, items, plan=plan, training=training, device=device, tracking=tracking or Tracking())
+    if made.failed:
+        failure = next(iter(made.failed.values()))
+        raise MedsegError(f"training of {failure.item} ended early", evidence=failure.message)
+    return {name: artifact.part("model") for name, artifact in made.items()}
+
+
+def _load(models: Mapping[str, tuple[Artifact, ...]]) -> list[Any]:
+    """The models of each fold as one, callable on an image."""
+    from medseg.learning.model import open_models
+
+    return [open_models([artifact.path for artifact in fold]) for fold in models.values()]

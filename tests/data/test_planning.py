@@ -40,7 +40,7 @@ def _cases(
 
 def test_every_choice_has_a_reason():
     plan = make_plan(_cases(), COHORT)
-    chosen = {"spacing_mm", "intensity", "patch", "network", "network_arguments", "batch"}
+    chosen = {"spacing_mm", "intensity", "patch", "network", "network_arguments", "batch", "members"}
     assert set(plan.why) == chosen
     assert all(plan.why.values())
 

@@ -72,3 +72,20 @@ def test_a_recipe_without_images_says_what_to_add() -> None:
 def test_a_recipe_for_another_task_is_refused(tiny_classes: Path) -> None:
     with pytest.raises(ms.MedsegError, match="for classification"):
         open_cohort(CohortSettings(root=str(tiny_classes)), "segmentation")
+
+
+def test_the_networks_of_a_fold_are_averaged(tiny_msd: Path, tmp_path: Path) -> None:
+    from medseg.learning.model import open_models
+    from medseg.learning.tracking import Tracking
+
+    cohort = ms.Cohort.from_msd(tiny_msd)
+    run = ms.Run(tmp_path / "runs" / "members", quiet=True)
+    raw = ms.ingest_all(run, cohort)
+    plan = ms.make_plan(run, raw, network_arguments={"widths": (4, 8), "strides": ((1, 1, 1), (2, 2, 2))})
+    training = ms.Training(epochs=1, steps_per_epoch=1, members=2)
+    off = Tracking(enabled=False)
+    scores = ms.cross_validate(run, cohort, plan, training, folds=2, device="cpu", tracking=off)
+    assert {p.name for p in (run.root / "train").iterdir()} == {"fold0-1", "fold0-2", "fold1-1", "fold1-2"}
+    members = open_models(run.root).members
+    assert len({m.about["weights_sha256"] for m in members}) == len(members) == 4
+    assert [len(fold.members) for fold in scores.models] == [2, 2]
