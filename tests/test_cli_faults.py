@@ -55,6 +55,11 @@ def grey_label(image: Path, label: Path) -> None:
     write_image(mask.but(mask.array.astype(np.float32) * 0.4), label)
 
 
+def stored_as_255(image: Path, label: Path) -> None:
+    mask = read_mask(label)
+    write_image(mask.but((mask.array > 0).astype(np.uint8) * 255), label)
+
+
 def not_a_number(image: Path, label: Path) -> None:
     found = read_image(image)
     array = found.array.copy()
@@ -77,7 +82,8 @@ FAULTS: dict[Callable[[Path, Path], None], tuple[str, ...]] = {
     another_shape: ("same grid", "shape"),
     moved: ("same grid", "affine"),
     strange_value: ("9", "voxel"),
-    grey_label: ("ingest.label",),
+    grey_label: ("not whole numbers", "voxels by value"),
+    stored_as_255: ("255", "ingest.label_map"),
     not_a_number: ("not numbers", "1 of"),
     constant: ("7",),
     no_label: ("reference",),
