@@ -63,7 +63,6 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _arg("src", metavar="SRC", help="folder, zip, MSD or nnU-Net data set, CSV/JSON manifest, DICOM"),
             _RUN,
             *_COHORT,
-            _arg("--select", metavar="RULES", help="YAML of rules that choose series"),
         ],
     ),
     "audit": (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from medseg.core.errors import MedsegError
 from medseg.core.run import Run
 from medseg.data.cohort import Cohort
 from medseg.imaging.labels import parse_labels
@@ -15,8 +16,27 @@ from medseg.workflows.outcome import Outcome, named_failures
 
 def open_run(args: Namespace, name: str) -> Run:
     """The run folder of ``--run`` (default ``runs/<name>``) with the workers asked for."""
-    workers = args.workers if args.workers.startswith("dask:") else int(args.workers)
-    return Run(args.run or Path("runs") / name, workers=workers, quiet=args.quiet)
+    return Run(args.run or Path("runs") / name, workers=_workers(args), quiet=args.quiet)
+
+
+def _workers(args: Namespace) -> int | str:
+    """``--workers``: a number of processes, or ``dask:ADDRESS``."""
+    if args.workers.startswith("dask:"):
+        return args.workers
+    if not args.workers.isdecimal() or int(args.workers) < 1:
+        raise MedsegError(
+            f"--workers {args.workers} is no number of processes",
+            mend="give a number from 1 on, dask:ADDRESS or dask:SCHEDULER_FILE",
+        )
+    return int(args.workers)
+
+
+def _processes(args: Namespace) -> int:
+    """``--workers`` of a verb that spreads over this machine's processes alone."""
+    workers = _workers(args)
+    if isinstance(workers, str):
+        raise MedsegError("this verb works on this machine alone", mend="give a number to --workers")
+    return workers
 
 
 def _options(args: Namespace) -> dict[str, Any]:
@@ -98,7 +118,7 @@ def evaluate(args: Namespace) -> Outcome:
         args.out,
         labels=labels,
         tolerance_mm=args.tolerance_mm,
-        workers=int(args.workers),
+        workers=_processes(args),
         quiet=args.quiet,
     )
 

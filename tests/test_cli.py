@@ -116,3 +116,13 @@ def test_a_script_ends_with_the_exit_code_of_the_contract(
 
     monkeypatch.setattr(sys, "argv", ["script", "depth=3", "--run", str(tmp_path), "--device", "cpu"])
     assert launch(journey, _Settings) == code
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two", "1.5"])
+def test_a_number_of_workers_that_is_none_is_a_usage_error(
+    workers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    words = ["evaluate", str(tmp_path / "data"), str(tmp_path / "data"), str(tmp_path / "out")]
+    assert main([*words, f"--workers={workers}"]) == 2
+    assert "is no number of processes" in capsys.readouterr().err
