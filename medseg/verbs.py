@@ -86,7 +86,7 @@ def plan(args: Namespace) -> Outcome:
     from medseg.workflows.looking import plan as journey
 
     run = open_run(args, _name(args.folder))
-    return journey(args.folder, lambda: _cohort(args, args.folder), run, args.overrides)
+    return journey(args.folder, lambda: _cohort(args, args.folder), run, args.overrides, args.device)
 
 
 def train(args: Namespace) -> Outcome:

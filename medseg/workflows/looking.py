@@ -10,6 +10,7 @@ from medseg.core.config import load_config
 from medseg.core.run import Run
 from medseg.data.audit import must_fix, summary, table
 from medseg.data.cohort import Cohort
+from medseg.learning.settings import Training
 from medseg.workflows.journey import Ingested, ingest_all, make_plan, reopen
 from medseg.workflows.outcome import Outcome
 from medseg.workflows.settings import TrainSettings
@@ -39,15 +40,26 @@ def audit(folder: str | Path, opened: Callable[[], Cohort], run: Run) -> Outcome
 
 
 def plan(
-    folder: str | Path, opened: Callable[[], Cohort], run: Run, overrides: Sequence[str] = ()
+    folder: str | Path,
+    opened: Callable[[], Cohort],
+    run: Run,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
 ) -> Outcome:
     """``medseg plan DIR [key=value]``: choices with their reasons; `key` is a choice or a budget."""
+    from medseg.learning.estimate import expect
+
     raw = _there_or_ingested(folder, opened, run)
-    given = load_config(TrainSettings, None, [f"plan.{text}" for text in overrides])
-    chosen = make_plan(run, raw, **given.plan)
+    given = load_config(TrainSettings, None, [f"plan.{text}" for text in overrides]).plan
+    chosen = make_plan(run, raw, **given)
+    cost = expect(chosen, len(raw), Training(budget_minutes=given.get("budget_minutes")), device)
     lines = [f"{name:<18} {getattr(chosen, name)}\n{'':<18} {why}" for name, why in chosen.why.items()]
-    text = "\n".join([*lines, "", f"written to {run.root / 'plan.yaml'}"])
-    return Outcome(chosen.model_dump(mode="json"), text, 3 if run.failures else 0)
+    steps = f"{cost.minutes:g} minutes for {cost.steps} steps of {cost.seconds_per_step:.2g} s, {cost.peak_gb:g} GB"
+    how = "measured here over three steps; loading and augmentation come on top"
+    expected = f"{'expected':<18} {steps}\n{'':<18} {how}"
+    text = "\n".join([*lines, expected, "", f"written to {run.root / 'plan.yaml'}"])
+    told = chosen.model_dump(mode="json") | {"expected": cost.model_dump(mode="json")}
+    return Outcome(told, text, 3 if run.failures else 0)
 
 
 def _there_or_ingested(folder: str | Path, opened: Callable[[], Cohort], run: Run) -> Ingested:
