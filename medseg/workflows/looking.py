@@ -54,9 +54,9 @@ def plan(
     chosen = make_plan(run, raw, **given)
     cost = expect(chosen, len(raw), Training(budget_minutes=given.get("budget_minutes")), device)
     lines = [f"{name:<18} {getattr(chosen, name)}\n{'':<18} {why}" for name, why in chosen.why.items()]
-    steps = f"{cost.minutes:g} minutes for {cost.steps} steps of {cost.seconds_per_step:.2g} s, {cost.peak_gb:g} GB"
+    time = f"{cost.minutes:g} minutes for {cost.steps} steps of {cost.seconds_per_step:.2g} s"
     how = "measured here over three steps; loading and augmentation come on top"
-    expected = f"{'expected':<18} {steps}\n{'':<18} {how}"
+    expected = f"{'expected':<18} {time}, {cost.peak_gb:g} GB\n{'':<18} {how}"
     text = "\n".join([*lines, expected, "", f"written to {run.root / 'plan.yaml'}"])
     told = chosen.model_dump(mode="json") | {"expected": cost.model_dump(mode="json")}
     return Outcome(told, text, 3 if run.failures else 0)
