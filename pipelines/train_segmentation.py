@@ -25,7 +25,7 @@ def main(settings: TrainSettings, run: Run, device: str) -> Outcome:
     raw = flow.ingest_all(run, cohort, settings.ingest)
     flow.audit_cases(run, raw)
     seen = raw.outside(split.test)  # the test part stays locked away from every choice
-    plan = flow.make_plan(run, seen, **settings.choices())
+    plan = flow.make_plan(run, seen, **settings.choices(device))
     prepared = flow.prepare_all(run, seen, plan)
 
     models = flow.train_folds(

@@ -259,7 +259,7 @@ def _with_place(array: NDArray[Any], affine: Any, file: Path) -> tuple[NDArray[A
         raise CaseError(error.what, file=str(file), evidence=error.evidence, mend=error.mend) from error
 
 
-def _broken() -> tuple[type[Exception], ...]:
+def _broken() -> tuple[Any, ...]:
     """What the two decompressors raise on a damaged stream."""
     from isal import igzip_lib
 

@@ -40,6 +40,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def hardware(name: str = "auto") -> str:
+    """``gpu`` or ``cpu``: the kind of device that a plan is made for."""
+    return "gpu" if pick_device(name).type == "cuda" else "cpu"
+
+
 def keep_memory() -> None:
     """Tell glibc to keep freed blocks instead of handing them back to the system.
 

@@ -47,11 +47,12 @@ def plan(
     device: str = "auto",
 ) -> Outcome:
     """``medseg plan DIR [key=value]``: choices with their reasons; `key` is a choice or a budget."""
+    from medseg.learning.devices import hardware
     from medseg.learning.estimate import expect
 
     raw = _there_or_ingested(folder, opened, run)
     given = load_config(TrainSettings, None, [f"plan.{text}" for text in overrides]).plan
-    chosen = make_plan(run, raw, **given)
+    chosen = make_plan(run, raw, **{"device": hardware(device), **given})
     cost = expect(chosen, len(raw), Training(budget_minutes=given.get("budget_minutes")), device)
     lines = [f"{name:<18} {getattr(chosen, name)}\n{'':<18} {why}" for name, why in chosen.why.items()]
     time = f"{cost.minutes:g} minutes for {cost.steps} steps of {cost.seconds_per_step:.2g} s"

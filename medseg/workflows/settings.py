@@ -67,9 +67,11 @@ class TrainSettings(Value):
     tracking: Tracking = Tracking()
     """MLflow: by default a local SQLite file beside the runs; MLFLOW_TRACKING_URI wins."""
 
-    def choices(self) -> dict[str, Any]:
-        """What planning is told: the budget of the training, then the choices made by hand."""
-        return {"budget_minutes": self.training.budget_minutes, **self.plan}
+    def choices(self, device: str = "auto") -> dict[str, Any]:
+        """What planning is told: device and budget of the training, then the choices made by hand."""
+        from medseg.learning.devices import hardware
+
+        return {"device": hardware(device), "budget_minutes": self.training.budget_minutes, **self.plan}
 
     def watch(self) -> Tracking:
         """Tracking under the name of the recipe."""

@@ -177,7 +177,7 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     raw = ingest_all(run, cohort, settings.ingest)
     audit_cases(run, raw)
     seen = raw.outside(parts.test)
-    plan = make_plan(run, seen, **settings.choices())
+    plan = make_plan(run, seen, **settings.choices(device))
     prepared = prepare_all(run, seen, plan)
     models = train_folds(
         run, prepared, parts, plan, settings.training, device=device, tracking=settings.watch()

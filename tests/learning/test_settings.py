@@ -27,3 +27,14 @@ def test_epochs_and_budget_together_are_refused() -> None:
 
 def test_how_often_a_checkpoint_is_written_changes_no_key() -> None:
     assert digest(Training(checkpoint_seconds=0)) == digest(Training())
+
+
+def test_planning_is_told_which_hardware_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from medseg.workflows.settings import TrainSettings
+
+    assert TrainSettings().choices("cpu")["device"] == "cpu"
+    monkeypatch.setattr("medseg.learning.devices.pick_device", lambda name: torch.device("cuda"))
+    assert TrainSettings().choices("auto")["device"] == "gpu"
+    assert TrainSettings(plan={"device": "cpu"}).choices("auto")["device"] == "cpu"
