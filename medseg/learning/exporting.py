@@ -85,7 +85,7 @@ def quiet_onnxruntime() -> Any:
     """The module ``onnxruntime`` without its telemetry, which is on unless the environment says otherwise."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")  # what some versions called it
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports]  # extra "export"
 
     onnxruntime.disable_telemetry_events()  # Windows
     return onnxruntime
@@ -97,7 +97,7 @@ def quiet_openvino() -> Any:
     It tells its maker of every import unless ``openvino_telemetry`` is missing: so it is, for this process.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]  # extra "export"
 
     return openvino
 
