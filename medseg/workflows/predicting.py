@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,48 +68,49 @@ def predict(
     lock_folder(out)
     try:
         models = open_models(model, device)
+        steps = postprocessing or Postprocessing()
+        job = _Job(models, out, tuple(formats), prediction or Prediction(), steps)
         rows = [_refused_row(r) for r in cohort.refused if r.status == "refused"]
         for case in progress(cohort.cases, "predict", quiet=quiet):
-            rows.append(
-                _one(
-                    models,
-                    case,
-                    out,
-                    tuple(formats),
-                    prediction or Prediction(),
-                    postprocessing or Postprocessing(),
-                )
-            )
+            rows.append(_one(job, case))
         write_json(out / "report.json", _report(models, rows))
     finally:
         release_folder(out)
     return _outcome(rows, out)
 
 
-def _one(
-    models: Models,
-    case: Case,
-    out: Path,
-    formats: tuple[str, ...],
-    prediction: Prediction,
-    postprocessing: Postprocessing,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for every case: the models, where results go, and how."""
+
+    models: Models
+    out: Path
+    formats: tuple[str, ...]
+    prediction: Prediction
+    postprocessing: Postprocessing
+
+    def key(self, case: Case) -> str:
+        """What decides the result of a case: its images, the weights and the settings."""
+        return digest(
+            {
+                "case": case.but(groups={}),
+                "weights": self.models.digest,
+                "formats": list(self.formats),
+                "prediction": self.prediction,
+                "steps": self.postprocessing,
+            }
+        )
+
+
+def _one(job: _Job, case: Case) -> dict[str, Any]:
     """Predict one case, or say why not; the row for ``report.json`` (no path in it)."""
-    key = digest(
-        {
-            "case": case.but(groups={}),
-            "weights": models.digest,
-            "formats": list(formats),
-            "prediction": prediction,
-            "steps": postprocessing,
-        }
-    )
-    done = _kept(out, case.id, key)
+    key = job.key(case)
+    done = _kept(job.out, case.id, key)
     if done is not None:
         return done
     start = time.perf_counter()
     try:
-        facts = _written(models, case, out, formats, prediction, postprocessing)
+        facts = _written(job, case)
     except CaseError as error:
         error.with_case(case.id)
         log.error("%s", error)
@@ -118,26 +120,20 @@ def _one(
         return {"case": case.id, "status": "failed", "reason": f"unexpected {type(error).__name__}"}
     seconds = round(time.perf_counter() - start, 2)
     row = {"case": case.id, "status": "predicted", "key": key, "seconds": seconds, **facts}
-    write_json(_marker(out, case.id), row)
+    write_json(_marker(job.out, case.id), row)
     return row
 
 
-def _written(
-    models: Models,
-    case: Case,
-    out: Path,
-    formats: tuple[str, ...],
-    prediction: Prediction,
-    postprocessing: Postprocessing,
-) -> dict[str, Any]:
+def _written(job: _Job, case: Case) -> dict[str, Any]:
     from medseg.data.reading import read_case_image
     from medseg.imaging.masks import apply_steps, volumes_ml
 
+    models = job.models
     image = read_case_image(case, models.channels)
     if models.task == "classification":
         return {"probabilities": models.classify(image), "files": {}}
-    mask = apply_steps(models.segment(image, prediction), postprocessing.steps)
-    written = [_write(kind, case, mask, models, out) for kind in formats]
+    mask = apply_steps(models.segment(image, job.prediction), job.postprocessing.steps)
+    written = [_write(kind, case, mask, models, job.out) for kind in job.formats]
     volumes = volumes_ml(mask, models.labels)
     return {
         "volumes_ml": {name: round(ml, 4) for name, ml in volumes.items()},
