@@ -42,9 +42,22 @@ def write_text(file: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def holds(file: Path, text: str) -> bool:
+    """Whether `file` is there and its content is `text`: then it need not be written again."""
+    try:
+        return file.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def json_text(content: Any) -> str:
+    """Readable JSON: sorted keys, two spaces, no NaN."""
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(file: Path, content: Any) -> None:
-    """Write readable JSON (sorted keys, two spaces) whole or not at all."""
-    write_text(file, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Write `json_text` whole or not at all."""
+    write_text(file, json_text(content))
 
 
 def read_json(file: Path) -> Any:

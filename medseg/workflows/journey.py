@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.errors import MedsegError
-from medseg.core.files import read_json, write_json, write_text
+from medseg.core.files import holds, json_text, read_json, write_text
 from medseg.core.run import Run
 from medseg.core.stage import Artifact
-from medseg.data.cohort import Case, Cohort, Ingesting
+from medseg.data.cohort import Cohort, Ingesting
 from medseg.data.plan import Plan
 
 
@@ -62,7 +62,10 @@ def ingest_all(run: Run, cohort: Cohort, settings: Ingesting | None = None) -> I
     made = run.map(
         ingest, items, channels=cohort.channels, labels=cohort.labels, settings=settings or Ingesting()
     )
-    _store_if_new(run, "cohort.json", cohort.public())
+    stored, text = run.root / "cohort.json", json_text(cohort.public())
+    if not holds(stored, text):  # a finished run stays untouched
+        run.lock()
+        write_text(stored, text)
     write_ingest_table(run.root / "ingest.csv", cohort, {k: f.public for k, f in made.failed.items()})
     if not made:
         raise MedsegError(
@@ -129,7 +132,7 @@ def write_plan(file: Path, plan: Plan) -> None:
         dumped = yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=style, width=110)
         blocks.append(reason + dumped)
     text = "\n".join(blocks)
-    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+    if not holds(file, text):
         write_text(file, text)
 
 
@@ -138,20 +141,3 @@ def prepare_all(run: Run, raw: Ingested, plan: Plan) -> Mapping[str, Artifact]:
     from medseg.stages.prepare import prepare
 
     return run.map(prepare, dict(raw.artifacts), preparation=plan.preparation())
-
-
-def patients_of(cases: Collection[Case]) -> dict[str, str]:
-    """Case id -> patient key."""
-    return {case.id: case.patient for case in cases}
-
-
-def _store_if_new(run: Run, name: str, content: Any) -> None:
-    """Write JSON unless the same content lies there already (a finished run stays untouched)."""
-    file = run.root / name
-    try:
-        same = read_json(file) == content
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        run.lock()
-        write_json(file, content)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import MedsegError
-from medseg.core.files import read_json, write_json, write_text
+from medseg.core.files import holds, read_json, write_json, write_text
 from medseg.core.run import Run
 from medseg.core.stage import Artifact
 from medseg.core.values import digest
@@ -20,6 +21,7 @@ from medseg.workflows.journey import Ingested
 from medseg.workflows.judging import headlines, summary_lines
 from medseg.workflows.outcome import Outcome, named_failures
 from medseg.workflows.settings import TrainSettings
+from medseg.workflows.training import network_names
 
 if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores
@@ -47,7 +49,7 @@ def report_training(
         "summary": summary,
         "facts": facts,
         "cohort": _cohort_rows(raw, parts_of(split)),
-        "histories": _histories(run, split),
+        "histories": _histories(run, chain(*network_names(split, plan, settings.training).values())),
     }
     page = _page(run, raw, masks, scores, content)
     finish_workflow(settings.watch(), run.root, headlines(summary))
@@ -128,7 +130,7 @@ def _page(
 def _put_forward(made: Path, shown: Path) -> Path:
     """The page where people look for it; an equal one is left as it is."""
     text = made.read_text(encoding="utf-8")
-    if not shown.is_file() or shown.read_text(encoding="utf-8") != text:
+    if not holds(shown, text):
         write_text(shown, text)
     return shown
 
@@ -166,15 +168,10 @@ def _short(choice: Any) -> str:
     return str(choice.name) if hasattr(choice, "name") else str(choice)
 
 
-def _histories(run: Run, split: Split) -> dict[str, list[dict[str, str]]]:
-    """Rows of ``history.csv`` of each network of the folds."""
-    files = [
-        file
-        for n in range(len(split.folds))
-        for pattern in (f"fold{n}", f"fold{n}-*")
-        for file in sorted((run.root / "train").glob(f"{pattern}/history.csv"))
-    ]
-    return {f.parent.name: list(csv.DictReader(f.read_text(encoding="utf-8").splitlines())) for f in files}
+def _histories(run: Run, names: Iterable[str]) -> dict[str, list[dict[str, str]]]:
+    """Rows of ``history.csv`` of each network of this run (others may lie beside them from before)."""
+    files = {name: run.root / "train" / name / "history.csv" for name in names}
+    return {n: list(csv.DictReader(f.read_text(encoding="utf-8").splitlines())) for n, f in files.items()}
 
 
 def _refused(raw: Ingested) -> bool:

@@ -52,14 +52,21 @@ def train_folds(
         A network could not be trained: there is nothing to judge without it.
     """
     items = {f"fold{n}": _training_item(fold, prepared) for n, fold in enumerate(split.folds)}
+    names = network_names(split, plan, training)
+    members = len(names["fold0"])
     models: dict[str, tuple[Artifact, ...]] = dict.fromkeys(items, ())
-    members = training.members or plan.members
     for number in range(members):
-        ending = f"-{number + 1}" if members > 1 else ""
-        named = {fold + ending: item for fold, item in items.items()}
+        named = {names[fold][number]: item for fold, item in items.items()}
         made = _trained(run, named, plan, training.of_member(number, members), device, tracking)
-        models = {fold: (*models[fold], made[fold + ending]) for fold in items}
+        models = {fold: (*models[fold], made[names[fold][number]]) for fold in items}
     return models
+
+
+def network_names(split: Split, plan: Plan, training: Training) -> dict[str, tuple[str, ...]]:
+    """Fold name -> the folders of its networks in ``train/``: ``fold0``, or ``fold0-1``, ``fold0-2``, ..."""
+    members = training.members or plan.members
+    endings = [f"-{number}" for number in range(1, members + 1)] if members > 1 else [""]
+    return {f"fold{n}": tuple(f"fold{n}{ending}" for ending in endings) for n in range(len(split.folds))}
 
 
 def predict_cases(
