@@ -11,6 +11,7 @@ from pydantic import Field
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value, validated
+from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.labels import Labels
 
 Task = Literal["segmentation", "classification"]
@@ -28,6 +29,10 @@ class Source(Value):
     files: tuple[str, ...] = ()
     sha256: str
     """sha256 of the file, or over the sorted sha256 of all files when there are several."""
+    part: str = ""
+    """Which volume of the files, when they hold several (`Series.part`)."""
+    policy: DicomPolicy = DicomPolicy()
+    """How DICOM files are read: what is mended, taken, refused."""
 
     outside_identity: ClassVar[frozenset[str]] = frozenset({"files"})
 

@@ -17,6 +17,7 @@ from medseg.core.files import sha256_of
 from medseg.core.progress import progress
 from medseg.core.values import digest
 from medseg.data.cohort import Case, Cohort, Refusal, Source, Task
+from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.labels import Label, Labels, checked, parse_labels
 
 log = logging.getLogger("medseg")
@@ -41,6 +42,9 @@ class Draft:
     groups: dict[str, str] = field(default_factory=dict)
     kind: Kind | None = None
     reference_kind: Kind | None = None
+    parts: dict[str, str] = field(default_factory=dict)
+    """Channel -> which volume of its files (`Series.part`)."""
+    policy: DicomPolicy = DEFAULT
 
     def files(self) -> list[Path]:
         """Every file of the case."""
@@ -253,12 +257,17 @@ def _file_fault(draft: Draft) -> CaseError | None:
     return None
 
 
+def _image_source(draft: Draft, channel: str, digests: Mapping[Path, str]) -> Source:
+    source = source_of(draft.images[channel], digests, draft.kind)
+    return source.but(part=draft.parts.get(channel, ""), policy=draft.policy)
+
+
 def _case(draft: Draft, digests: Mapping[Path, str]) -> Case:
     reference = source_of(draft.reference, digests, draft.reference_kind) if draft.reference else None
     fields: dict[str, Any] = {
         "id": draft.id,
         "patient": draft.patient or draft.id,
-        "images": {c: source_of(files, digests, draft.kind) for c, files in draft.images.items()},
+        "images": {c: _image_source(draft, c, digests) for c in draft.images},
         "reference": reference,
         "label_class": draft.label_class,
         "groups": draft.groups,

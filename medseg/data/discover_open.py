@@ -30,7 +30,7 @@ _OWN = {
     "nnunet": ("need_reference",),
     "nifti": ("image", "reference", "need_reference"),
     "csv": ("roles",),
-    "dicom": ("need_reference",),
+    "dicom": ("need_reference", "policy"),
 }
 MANIFESTS = ("manifest.csv", "manifest.json", "cohort.csv", "labels.csv", "cases.csv")
 

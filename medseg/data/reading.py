@@ -89,10 +89,11 @@ def read_channels(case: Case, channels: Sequence[str]) -> tuple[dict[str, Image]
     return {c: found[c] for c in channels}, list(dict.fromkeys(notes))
 
 
-def read_source(source: Source, grid: Grid | None = None, labels: Labels = ()) -> tuple[Image, list[str]]:
+def read_source(source: Source, image: Source | None = None, labels: Labels = ()) -> tuple[Image, list[str]]:
     """The image of a source as float32 and what the reader remarks.
 
-    For a DICOM SEG, `grid` is where it belongs and `labels` says what value a segment's name has.
+    For a DICOM reference (SEG, RTSTRUCT), `image` is the series it belongs to and `labels` says what
+    value a segment's name has.
     """
     if not source.files:
         raise CaseError("the source of the image is not known here", mend="ingest from the original files")
@@ -102,7 +103,7 @@ def read_source(source: Source, grid: Grid | None = None, labels: Labels = ()) -
         from medseg.imaging.raster import read_raster
 
         return read_raster(source.files[0])
-    return _read_dicom(source, grid, labels)
+    return _read_dicom(source, image, labels)
 
 
 def read_case_image(case: Case, channels: Sequence[str]) -> Image:
@@ -132,16 +133,17 @@ def read_case_image(case: Case, channels: Sequence[str]) -> Image:
     return first.but(np.concatenate([images[c].array for c in channels]))
 
 
-def _read_dicom(source: Source, grid: Grid | None, labels: Labels) -> tuple[Image, list[str]]:
-    if source.kind == "dicom":
-        from medseg.imaging.dicom_in import read_series, series_of_files
+def _read_dicom(source: Source, image: Source | None, labels: Labels) -> tuple[Image, list[str]]:
+    from medseg.imaging.dicom_in import read_series, series_of_files
 
-        series = series_of_files(source.files)
+    if source.kind == "dicom":
+        series = series_of_files(source.files, source.part, source.policy)
         return read_series(series), list(series.notes)
-    if source.kind == "seg" and grid is not None:
+    if source.kind == "seg" and image is not None and image.kind == "dicom":
         from medseg.imaging.dicom_seg_in import read_seg
 
-        return read_seg(source.files[0], grid, labels=labels or None), []
+        series = series_of_files(image.files, image.part, image.policy)
+        return read_seg(source.files[0], series.grid, labels=labels or None), []
     raise CaseError(f"a source of kind '{source.kind}' cannot be read here", file=source.files[0])
 
 
@@ -184,7 +186,7 @@ def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> I
             )
         return None
     try:
-        raw, _ = read_source(case.reference, grid, labels)
+        raw, _ = read_source(case.reference, next(iter(case.images.values())), labels)
     except CaseError as error:
         error.what = f"reference: {error.what}"
         raise

@@ -17,7 +17,9 @@ from medseg.core.files import files_below
 from medseg.imaging.deidentify import keyed_hash, project_key
 from medseg.imaging.dicom_header import Header, read_header
 from medseg.imaging.dicom_pixels import stored_values
+from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_series import LeftOut, Series, series_of
+from medseg.imaging.dicom_stack import volume_of
 from medseg.imaging.dicom_verdict import SEG_CLASS
 from medseg.imaging.image import Image
 
@@ -49,7 +51,7 @@ class Found:
     left_out: list[LeftOut]
 
 
-def find_series(root: str | Path) -> tuple[list[Series], list[LeftOut]]:
+def find_series(root: str | Path, policy: DicomPolicy = DEFAULT) -> tuple[list[Series], list[LeftOut]]:
     """Every image volume below a folder (or in one file), and everything that is none.
 
     Files are known by content, not by name. Volumes come sorted by `uid_hash`.
@@ -59,11 +61,11 @@ def find_series(root: str | Path) -> tuple[list[Series], list[LeftOut]]:
     MedsegError
         The folder is not there, or holds no DICOM file.
     """
-    found = find_dicom(root)
+    found = find_dicom(root, policy)
     return found.series, found.left_out
 
 
-def find_dicom(root: str | Path) -> Found:
+def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT) -> Found:
     """As `find_series`, with the DICOM SEG objects listed apart.
 
     Raises
@@ -81,14 +83,14 @@ def find_dicom(root: str | Path) -> Found:
         )  # fmt: skip
     key = project_key()
     segs = [_seg(h, key) for h in good if h.sop_class == SEG_CLASS]
-    made = [thing for group in _by_series(good) for thing in series_of(group, key)]
+    made = [thing for group in _by_series(good) for thing in series_of(group, key, policy)]
     series = sorted((m for m in made if isinstance(m, Series)), key=lambda s: s.uid_hash)
     left = [m for m in made if isinstance(m, LeftOut)]
     return Found(series, segs, [*left, *_junk([f for f, h in headers if h is None])])
 
 
-def series_of_files(files: Sequence[str | Path]) -> Series:
-    """The one volume that a list of files makes.
+def series_of_files(files: Sequence[str | Path], part: str = "", policy: DicomPolicy = DEFAULT) -> Series:
+    """The one volume that a list of files makes; of several, the one called `part`.
 
     Raises
     ------
@@ -97,8 +99,8 @@ def series_of_files(files: Sequence[str | Path]) -> Series:
     """
     headers = [read_header(Path(f)) for f in files]
     good = [h for h in headers if h is not None]
-    made = [thing for group in _by_series(good) for thing in series_of(group, project_key())]
-    series = [m for m in made if isinstance(m, Series)]
+    made = [thing for group in _by_series(good) for thing in series_of(group, project_key(), policy)]
+    series = [m for m in made if isinstance(m, Series) and part in ("", m.part)]
     if len(series) == 1:
         return series[0]
     refused = next((m for m in made if isinstance(m, LeftOut) and m.status == "refused"), None)
@@ -135,7 +137,7 @@ def read_series(series: Series) -> Image:
             )  # fmt: skip
         volume[index] = picture[plane.frame].astype(np.float64) * plane.slope + plane.intercept
     _refuse_not_finite(volume, series)
-    return Image(np.ascontiguousarray(volume.transpose(2, 1, 0))[None], series.grid)
+    return volume_of(volume, series)
 
 
 def _frames(series: Series) -> dict[Path, NDArray[np.generic]]:

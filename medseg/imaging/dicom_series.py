@@ -12,6 +12,7 @@ from medseg.imaging.deidentify import keyed_hash
 from medseg.imaging.dicom_copies import without_copies
 from medseg.imaging.dicom_geometry import extends, parts_of, refuse_unplaced, stack
 from medseg.imaging.dicom_header import Header, Plane
+from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_verdict import modality_of, remarks, verdict
 from medseg.imaging.grid import Grid
 
@@ -32,6 +33,12 @@ class Series:
         The scanner calls it derived: computed from other images.
     notes : tuple of str
         Remarks for the report, without identifiers.
+    part : str
+        Names this volume among several in the same files, the same on every reading; else empty.
+    policy : DicomPolicy
+        How it is read.
+    description : str
+        What the scanner calls the series: free text, in memory only, for selection.
     patient_key, study_uid, series_uid, frame_of_reference : str
         Identifying; live in memory only and never show in `repr`.
     """
@@ -42,11 +49,14 @@ class Series:
     grid: Grid
     derived: bool = False
     notes: tuple[str, ...] = ()
+    part: str = ""
+    policy: DicomPolicy = DEFAULT
     patient_key: str = field(default="", repr=False)
     study_uid: str = field(default="", repr=False)
     series_uid: str = field(default="", repr=False)
     frame_of_reference: str = field(default="", repr=False)
     pixel_bytes: int = 0
+    description: str = field(default="", repr=False)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -84,7 +94,9 @@ class LeftOut:
         return CaseError(self.reason, case=self.series, file=where, mend=self.mend or None)
 
 
-def series_of(headers: Sequence[Header], key: bytes) -> Iterator[Series | LeftOut]:
+def series_of(
+    headers: Sequence[Header], key: bytes, policy: DicomPolicy = DEFAULT
+) -> Iterator[Series | LeftOut]:
     """Volumes and refusals out of the headers that share one series UID.
 
     What is skipped for its kind (reports, localizers, screen captures) does not hinder the rest; an image
@@ -104,10 +116,12 @@ def series_of(headers: Sequence[Header], key: bytes) -> Iterator[Series | LeftOu
             name, taken, "refused", f"{len(bad)} other image(s) of the same series cannot be used"
         )
     elif taken:
-        yield from _volumes(taken, name, key)
+        yield from _volumes(taken, name, key, policy)
 
 
-def _volumes(headers: Sequence[Header], name: str, key: bytes) -> Iterator[Series | LeftOut]:
+def _volumes(
+    headers: Sequence[Header], name: str, key: bytes, policy: DicomPolicy
+) -> Iterator[Series | LeftOut]:
     try:
         _refuse_mixed(headers)
         planes, copies = without_copies([p for h in headers for p in h.planes])
@@ -123,12 +137,14 @@ def _volumes(headers: Sequence[Header], name: str, key: bytes) -> Iterator[Serie
             continue
         try:
             _refuse_outsider(part, parts)
-            yield _series(part, own, headers, copies)
+            yield _series(part, own, headers, copies, str(number) if len(parts) > 1 else "", policy)
         except CaseError as error:
             yield _refused(own, headers, error)
 
 
-def _series(part: list[Plane], name: str, headers: Sequence[Header], copies: int) -> Series:
+def _series(
+    part: list[Plane], name: str, headers: Sequence[Header], copies: int, which: str, policy: DicomPolicy
+) -> Series:
     planes, grid, notes = stack(part)
     first = headers[0]
     said = dict.fromkeys(remark for header in headers for remark in remarks(header))
@@ -138,6 +154,8 @@ def _series(part: list[Plane], name: str, headers: Sequence[Header], copies: int
         planes=planes,
         grid=grid,
         derived=any(plane.image_type[:1] == ("DERIVED",) for plane in planes),
+        part=which,
+        policy=policy,
         notes=(*([f"{copies} exact copies of images left out"] if copies else []), *notes, *said),
         patient_key=first.patient or first.study_uid or first.frame_of_reference,
         study_uid=first.study_uid,

@@ -9,6 +9,7 @@ from pydantic import Field
 from medseg.core.values import Value
 from medseg.data.cohort import Ingesting, Task
 from medseg.evaluation.policy import Scoring
+from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction, Training
 from medseg.learning.tracking import Tracking
@@ -30,6 +31,8 @@ class CohortSettings(Value):
     """Glob of the references below the root (format ``nifti``)."""
     exclude: tuple[str, ...] = ()
     """Case ids to leave out."""
+    dicom: DicomPolicy = DicomPolicy()
+    """What reading DICOM may mend, take or refuse."""
 
 
 class SplitSettings(Value):
