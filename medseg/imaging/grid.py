@@ -14,6 +14,9 @@ Affine = NDArray[np.float64]
 
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+PIXELS = "no pixel size in the file: lengths are in pixels, not mm"
+"""What is said of an image whose grid has no known spacing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -25,6 +28,9 @@ class Grid:
         Voxels along each array axis, each >= 1.
     affine : array (4, 4)
         Voxel index -> RAS millimetres (right, anterior, superior grow), float64.
+    spacing_known : bool
+        False for a picture that does not say how large its pixels are: all lengths count pixels then,
+        and what is called mm here and elsewhere means pixels.
 
     Raises
     ------
@@ -34,6 +40,7 @@ class Grid:
 
     shape: tuple[int, int, int]
     affine: Affine
+    spacing_known: bool = True
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -99,7 +106,8 @@ class Grid:
         """Same shape, and no element of the affines further apart than `tol_mm`.
 
         The tolerance is widened by float32 rounding of the largest coordinate, because NIfTI
-        headers store affines in float32.
+        headers store affines in float32. Whether the spacing is known plays no part: a mask may come
+        from a tool that knows of no units.
         """
         if self.shape != other.shape:
             return False
@@ -123,17 +131,21 @@ class Grid:
         step = np.eye(4)
         step[:3, :3] = np.diag(scale)
         step[:3, 3] = (scale - 1) / 2
-        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), self.affine @ step)
+        return self._with((int(shape[0]), int(shape[1]), int(shape[2])), self.affine @ step)
 
     def cropped(self, start: Sequence[int], shape: Sequence[int]) -> Grid:
         """The grid of ``array[start : start + shape]``; negative starts pad."""
         affine = self.affine.copy()
         affine[:3, 3] = self.to_mm(np.array(start))
-        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+        return self._with((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    def _with(self, shape: tuple[int, int, int], affine: Affine) -> Grid:
+        return Grid(shape, affine, self.spacing_known)
 
     def __str__(self) -> str:
         rows = "; ".join(" ".join(f"{v:.6g}" for v in row) for row in self.affine[:3])
-        return f"shape {self.shape}, affine [{rows}]"
+        unit = "" if self.spacing_known else " in pixels (size unknown)"
+        return f"shape {self.shape}, affine [{rows}]{unit}"
 
     __repr__ = __str__
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,9 @@ class Image:
 def read_image(file: str | Path) -> Image:
     """Read a NIfTI file as float32 ``[C, I, J, K]``, with its own axis order and affine.
 
-    A fourth axis becomes channels. Scaling of the header is applied. Nothing is reoriented.
+    A fourth axis becomes channels. Scaling of the header is applied. Nothing is reoriented. One slice
+    of pixels of size 1 without a unit is a picture of which nobody knows the size: its grid says so
+    (`Grid.spacing_known`). A volume, or another size, is in mm even where the unit was forgotten.
 
     Raises
     ------
@@ -112,6 +114,8 @@ def whole_numbers(array: NDArray[Any], file: str | None = None) -> NDArray[Any]:
 def write_image(image: Image, file: str | Path) -> None:
     """Write NIfTI (``.nii`` or ``.nii.gz``), whole or not at all; the affine goes into sform and qform.
 
+    The unit is mm, or unknown where the grid's spacing is.
+
     Bytes depend on the content alone (no time stamp), so that equal images have equal digests. Types
     that NIfTI or its readers lack are stored in the next one that holds them: bool as uint8, float16
     as float32, int64 as int32.
@@ -128,7 +132,7 @@ def write_image(image: Image, file: str | Path) -> None:
     nifti = nib.Nifti1Image(_storable(array), image.grid.affine)  # type: ignore[no-untyped-call]
     nifti.set_sform(image.grid.affine, code=1)
     nifti.set_qform(image.grid.affine, code=1)
-    nifti.header.set_xyzt_units("mm")
+    nifti.header.set_xyzt_units("mm" if image.grid.spacing_known else "unknown")
     with written_whole(Path(file)) as beside:
         nib.save(nifti, beside)
 
@@ -164,9 +168,12 @@ def same_place(image: Image, other: Image, what: str = "image and reference") ->
 
 
 def canonical(image: Image) -> Image:
-    """The image with its axes permuted and flipped to be nearest to RAS; voxels stay what they are."""
-    axes, signs = image.grid.nearest_axes()
-    order = [axes.index(world) for world in range(3)]
+    """The image with its axes permuted and flipped to be nearest to RAS; voxels stay what they are.
+
+    A picture (K = 1) keeps that axis last, whatever plane it shows, and its other two in the order of
+    RAS: a frontal radiograph stays ``[C, I, J, 1]``.
+    """
+    order, signs = _turn(image.grid)
     array = np.transpose(image.array, [0, *(a + 1 for a in order)])
     flips = [i for i, a in enumerate(order) if signs[a] < 0]
     array = np.flip(array, tuple(f + 1 for f in flips))
@@ -175,23 +182,28 @@ def canonical(image: Image) -> Image:
 
 def canonical_grid(grid: Grid) -> Grid:
     """The grid that `canonical` puts an image on."""
-    axes, signs = grid.nearest_axes()
-    order = [axes.index(world) for world in range(3)]
+    order, signs = _turn(grid)
     step = np.zeros((4, 4))
     step[3, 3] = 1
     for new, old in enumerate(order):
         step[old, new] = signs[old]
         step[old, 3] = 0 if signs[old] > 0 else grid.shape[old] - 1
     shape = (grid.shape[order[0]], grid.shape[order[1]], grid.shape[order[2]])
-    return Grid(shape, grid.affine @ step)
+    return replace(grid, shape=shape, affine=grid.affine @ step)
 
 
 def from_canonical(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     """Undo `canonical`: an array ``[C, ...]`` on ``canonical_grid(grid)`` back in the order of `grid`."""
+    order, signs = _turn(grid)
+    flips = tuple(i + 1 for i, a in enumerate(order) if signs[a] < 0)
+    return np.transpose(np.flip(array, flips), [0, *(order.index(a) + 1 for a in range(3))])
+
+
+def _turn(grid: Grid) -> tuple[list[int], tuple[int, int, int]]:
+    """The array axes in their canonical order, and the sign of each."""
     axes, signs = grid.nearest_axes()
     order = [axes.index(world) for world in range(3)]
-    flips = tuple(i + 1 for i, a in enumerate(order) if signs[a] < 0)
-    return np.transpose(np.flip(array, flips), [0, *(a + 1 for a in axes)])
+    return (sorted(order, key=lambda a: a == 2) if grid.shape[2] == 1 else order), signs
 
 
 def fast_gzip() -> None:
@@ -220,10 +232,11 @@ def _read(file: Path) -> tuple[NDArray[Any], Grid]:
 
     fast_gzip()
     try:
-        nifti: Any = nib.load(file)
+        with np.errstate(all="ignore"):  # what is not finite is refused below, not warned about
+            nifti: Any = nib.load(file)
         _check_header(nifti, file)
         array = _voxels(_to_its_end(nifti, file) if file.suffix == ".gz" else nifti)
-        affine = nifti.affine
+        affine, unit = nifti.affine, _unit(nifti.header)
     except FileNotFoundError as error:
         raise CaseError(
             "the file is not there", file=str(file), mend="correct the path, or leave the case out"
@@ -243,7 +256,12 @@ def _read(file: Path) -> tuple[NDArray[Any], Grid]:
             evidence=f"{_said(error, file)}; {file.stat().st_size if file.exists() else 0} bytes",
             mend="copy or export it again: it is damaged, cut off, or of another format",
         ) from error
-    return _with_place(array, affine, file)
+    return _with_place(array, affine, unit, file)
+
+
+def _unit(header: Any) -> int:
+    """The code of the unit of length: 0 unknown, 1 m, 2 mm, 3 um."""
+    return int(header["xyzt_units"]) & 7 if "xyzt_units" in header else 0
 
 
 def _said(error: Exception, file: Path) -> str:
@@ -252,11 +270,17 @@ def _said(error: Exception, file: Path) -> str:
     return text.replace(str(file), "the file").replace(file.name, "the file")
 
 
-def _with_place(array: NDArray[Any], affine: Any, file: Path) -> tuple[NDArray[Any], Grid]:
+def _with_place(array: NDArray[Any], affine: Any, unit: int, file: Path) -> tuple[NDArray[Any], Grid]:
     try:
-        return array, Grid(array.shape[1:], affine)  # type: ignore[arg-type]
+        grid = Grid(array.shape[1:], affine)  # type: ignore[arg-type]
+        return array, replace(grid, spacing_known=unit != 0 or not _bare(grid))
     except MedsegError as error:
         raise CaseError(error.what, file=str(file), evidence=error.evidence, mend=error.mend) from error
+
+
+def _bare(grid: Grid) -> bool:
+    """Whether only a picture without pixel size looks like this: one slice, its finest pixel side 1."""
+    return grid.shape[2] == 1 and abs(min(grid.spacing_mm[:2]) - 1) < 1e-6
 
 
 def _broken() -> tuple[Any, ...]:

@@ -67,9 +67,52 @@ def test_the_affine_stands_in_sform_and_qform(tmp_path: Path, grid: Grid) -> Non
 def test_canonical_there_and_back_is_the_same(grid: Grid, channels: int) -> None:
     image = _numbered(grid, channels)
     turned = canonical(image)
-    assert turned.grid.axis_codes == "RAS"
+    if grid.shape[2] > 1:
+        assert turned.grid.axis_codes == "RAS"
+    assert (turned.grid.nearest_axes()[1]) == (1, 1, 1)
     assert turned.grid.matches(canonical_grid(grid))
     assert np.array_equal(from_canonical(turned.array, grid), image.array)
+
+
+def test_a_picture_of_any_plane_keeps_its_third_axis_last() -> None:
+    frontal = np.array(
+        [[-1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]]
+    )  # to the left, to the feet
+    image = _numbered(Grid((4, 3, 1), frontal))
+    turned = canonical(image)
+    assert turned.array.shape == (1, 4, 3, 1)
+    assert turned.grid.axis_codes == "RSA"
+    assert np.array_equal(turned.array[0, ::-1, ::-1, 0], image.array[0, :, :, 0])
+
+
+def test_an_unknown_pixel_size_stays_unknown_wherever_the_grid_goes(tmp_path: Path) -> None:
+    grid = Grid((4, 3, 1), np.diag([-1.0, -1.0, 1.0, 1.0]), spacing_known=False)
+    image = _numbered(grid)
+    write_image(image, tmp_path / "a.nii.gz")
+    assert nib.load(tmp_path / "a.nii.gz").header.get_xyzt_units()[0] == "unknown"  # type: ignore[attr-defined]
+    for other in (
+        read_image(tmp_path / "a.nii.gz").grid,
+        canonical(image).grid,
+        grid.cropped((1, 1, 0), (2, 2, 1)),
+        grid.resampled((2, 2, 1)),
+        image.but(image.array).grid,
+    ):
+        assert not other.spacing_known
+    assert "size unknown" in str(grid)
+    known = Grid(grid.shape, grid.affine)
+    assert grid.matches(known)
+    write_image(_numbered(known), tmp_path / "b.nii.gz")
+    assert read_image(tmp_path / "b.nii.gz").grid.spacing_known
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "known"), [((4, 3, 1), 1.0, False), ((4, 3, 1), 0.5, True), ((4, 3, 2), 1.0, True)]
+)
+def test_only_a_bare_picture_without_unit_has_no_known_spacing(
+    tmp_path: Path, shape: tuple[int, int, int], side: float, known: bool
+) -> None:
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([side, side, 1, 1])), tmp_path / "a.nii")
+    assert read_image(tmp_path / "a.nii").grid.spacing_known is known
 
 
 @given(grids())
