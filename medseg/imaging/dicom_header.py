@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.imaging.dicom_marks import TOP_TAGS, Mark, Marks, marks_of
+from medseg.imaging.dicom_mosaic import PRIVATE_TAGS, MosaicError, is_mosaic, tiles_of
+from medseg.imaging.dicom_values import numbers_of, text_of, words_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -28,6 +32,7 @@ _TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ReferencedSeriesSequence",
 ]
 # fmt: on
+_ALL_TAGS = list(dict.fromkeys([*_TAGS, *TOP_TAGS, *PRIVATE_TAGS]))
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Header:
     frame_of_reference: str = field(repr=False)
     referenced_series: str = field(repr=False)
     patient: str = field(repr=False)
+    mosaic_fault: str = ""
 
     @property
     def compressed(self) -> bool:
@@ -92,6 +98,14 @@ class Plane:
     image_type: tuple[str, ...]
     compressed: bool
     sop_uid: str = field(repr=False)
+    marks: Marks = field(default=(), repr=False)
+    """What may tell it from other images of its place (`dicom_marks.marks_of`)."""
+    tiling: int = 0
+    """Tiles along a side of the picture this plane is a tile of (Siemens mosaic); 0: it is a picture."""
+
+    def mark(self, name: str) -> Mark | None:
+        """The value of a mark, or None."""
+        return dict(self.marks).get(name)
 
 
 @contextmanager
@@ -134,7 +148,7 @@ def read_header(file: Path) -> Header | None:
             syntax = _syntax(file)
             if syntax == DEFLATED:
                 return _nothing_but(file, syntax)
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+            dataset = dcmread(file, stop_before_pixels=True, specific_tags=_ALL_TAGS, force=True)
             return _header(file, dataset, syntax)
     except Exception:  # a parser fed with damaged bytes may raise anything; the file is no image then
         return None
@@ -164,7 +178,7 @@ def _header(file: Path, dataset: Dataset, syntax: str) -> Header | None:
         syntax=syntax or str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", "")),
         sop_class=text_of(dataset, "SOPClassUID"),
         modality=text_of(dataset, "Modality"),
-        image_type=_words(dataset, "ImageType"),
+        image_type=words_of(dataset, "ImageType"),
         rows=_whole(dataset, "Rows"),
         columns=_whole(dataset, "Columns"),
         frames=_whole(dataset, "NumberOfFrames", 1),
@@ -182,7 +196,12 @@ def _header(file: Path, dataset: Dataset, syntax: str) -> Header | None:
         referenced_series=_referenced(dataset),
         patient=_patient(dataset),
     )
-    return replace(header, planes=tuple(_planes(header, dataset)))
+    planes = tuple(_planes(header, dataset))
+    try:
+        tiles = tiles_of(planes[0], dataset) if is_mosaic(header.image_type) else planes
+    except MosaicError as error:
+        return replace(header, planes=planes, mosaic_fault=str(error))
+    return replace(header, planes=tiles)
 
 
 def _planes(header: Header, dataset: Dataset) -> Iterator[Plane]:
@@ -210,6 +229,7 @@ def _plane(header: Header, number: int, places: list[Dataset]) -> Plane:
         found = numbers(keyword)
         return found[0] if found else default
 
+    frame_type = next((w for w in (words_of(p, "FrameType") for p in places) if w), header.image_type)
     echo_name = next((t for t in (text_of(p, "EchoNumbers") for p in places) if t), "")
     return Plane(
         file=header.file,
@@ -224,39 +244,11 @@ def _plane(header: Header, number: int, places: list[Dataset]) -> Plane:
         echo=(number_or("EchoTime", number_or("EffectiveEchoTime", None)), echo_name),
         rows=header.rows,
         columns=header.columns,
-        image_type=header.image_type,
+        image_type=frame_type,
         compressed=header.compressed,
         sop_uid=header.sop_uid,
+        marks=marks_of(places, frame_type),
     )
-
-
-def numbers_of(dataset: Dataset, keyword: str) -> Vector | None:
-    """The numbers of an element; None when absent or empty, NaN where they cannot be read as numbers."""
-    try:
-        value = dataset.get(keyword)
-        if value is None or value == "":
-            return None
-        several = value if isinstance(value, list | tuple) or hasattr(value, "__iter__") else [value]
-        return tuple(float(v) for v in several) or None
-    except (ValueError, TypeError, OverflowError):
-        return (math.nan,)
-
-
-def text_of(dataset: Dataset, keyword: str) -> str:
-    """The element as stripped text; empty when absent or unreadable."""
-    try:
-        value = dataset.get(keyword)
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return ""
-    return "" if value is None else str(value).strip().strip("\0")
-
-
-def _words(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    try:
-        value: Any = dataset.get(keyword)
-    except (ValueError, TypeError):
-        return ()
-    return (value,) if isinstance(value, str) else tuple(str(v) for v in value or ())
 
 
 def _whole(dataset: Dataset, keyword: str, default: int = 0) -> int:
