@@ -9,8 +9,9 @@ from medseg.data.cohort import Cohort, Refusal
 from medseg.data.discover import Draft, Frame, LabelsLike, assemble, log, skipped
 from medseg.data.discover_table import hashed_patient
 from medseg.data.pairing import labels_of, lonely, pairing_fault
-from medseg.imaging.dicom_in import SegFile, find_dicom
+from medseg.imaging.dicom_in import find_dicom
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
+from medseg.imaging.dicom_references import ReferenceFile
 from medseg.imaging.dicom_series import LeftOut, Series
 
 
@@ -44,7 +45,7 @@ def from_dicom(
     return assemble(drafts, frame, refused)
 
 
-def _draft(series: Series, segs: Sequence[SegFile], channel: str) -> Draft:
+def _draft(series: Series, segs: Sequence[ReferenceFile], channel: str) -> Draft:
     return Draft(
         id=series.uid_hash,
         images={channel: series.files},

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from medseg.core.errors import CaseError, MedsegError
 from medseg.data.cohort import Refusal
 from medseg.data.discover import LabelsLike, as_labels, refusal, skipped
-from medseg.imaging.dicom_in import SegFile
+from medseg.imaging.dicom_references import ReferenceFile
 from medseg.imaging.dicom_seg_in import segment_labels
 from medseg.imaging.dicom_series import Series
 from medseg.imaging.labels import TISSUE, Label, Labels
 
 
-def labels_of(segs: Sequence[SegFile], given: LabelsLike) -> Labels:
+def labels_of(segs: Sequence[ReferenceFile], given: LabelsLike) -> Labels:
     """The labels given, or the segment names in the order they are met; coded terms come from the SEGs."""
     met = {label.name: label for seg in segs for label in reversed(_segments(seg))}
     names = dict.fromkeys(label.name for seg in segs for label in _segments(seg))
@@ -28,14 +28,14 @@ def _with_terms(label: Label, met: Label | None) -> Label:
     return label.but(category=met.category, type=met.type, colour=label.colour or met.colour)
 
 
-def _segments(seg: SegFile) -> Labels:
+def _segments(seg: ReferenceFile) -> Labels:
     try:
         return segment_labels(seg.file)
     except (MedsegError, ValueError, AttributeError):  # a damaged SEG is refused when its case is read
         return ()
 
 
-def pairing_fault(series: Series, segs: Sequence[SegFile], need: bool) -> Refusal | None:
+def pairing_fault(series: Series, segs: Sequence[ReferenceFile], need: bool) -> Refusal | None:
     if len(segs) > 1:
         error = CaseError(
             "several DICOM SEG objects belong to this series, and it is not said which one counts",
@@ -50,7 +50,7 @@ def pairing_fault(series: Series, segs: Sequence[SegFile], need: bool) -> Refusa
     return None
 
 
-def lonely(segs: Sequence[SegFile], series: Sequence[Series]) -> list[Refusal]:
+def lonely(segs: Sequence[ReferenceFile], series: Sequence[Series]) -> list[Refusal]:
     """Rows for SEG objects whose series is not here, or was refused."""
     alone = [seg for seg in segs if not any(seg.belongs_to(s) for s in series)]
     return [

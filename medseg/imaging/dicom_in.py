@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,41 +14,28 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError, MedsegError
 from medseg.core.files import files_below
-from medseg.imaging.deidentify import keyed_hash, project_key
+from medseg.imaging.deidentify import project_key
 from medseg.imaging.dicom_header import Header, read_header
 from medseg.imaging.dicom_pixels import stored_values
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
+from medseg.imaging.dicom_references import ReferenceFile, is_reference, reference_file
 from medseg.imaging.dicom_series import LeftOut, Series, series_of
 from medseg.imaging.dicom_stack import volume_of
-from medseg.imaging.dicom_verdict import SEG_CLASS
 from medseg.imaging.image import Image
 
 
 @dataclass(frozen=True)
-class SegFile:
-    """A DICOM SEG object found beside images, and what it says it belongs to (in memory only)."""
-
-    file: Path = field(repr=False)
-    series: str
-    patient_key: str = field(repr=False)
-    frame_of_reference: str = field(repr=False)
-    referenced_series: str = field(repr=False)
-
-    def belongs_to(self, series: Series) -> bool:
-        """Whether it names this series; without a reference, whether it shares its frame and patient."""
-        if self.referenced_series and series.series_uid:
-            return self.referenced_series == series.series_uid
-        same_frame = self.frame_of_reference == series.frame_of_reference != ""
-        return same_frame and self.patient_key == series.patient_key
-
-
-@dataclass(frozen=True)
 class Found:
-    """What a folder holds: volumes, segmentations, and all the rest with the reason."""
+    """What a folder holds: volumes, objects drawn on them, and all the rest with the reason."""
 
     series: list[Series]
-    segs: list[SegFile]
+    references: list[ReferenceFile]
     left_out: list[LeftOut]
+
+    @property
+    def segs(self) -> list[ReferenceFile]:
+        """The DICOM SEG objects among the references."""
+        return [reference for reference in self.references if reference.kind == "seg"]
 
 
 def find_series(root: str | Path, policy: DicomPolicy = DEFAULT) -> tuple[list[Series], list[LeftOut]]:
@@ -66,7 +53,7 @@ def find_series(root: str | Path, policy: DicomPolicy = DEFAULT) -> tuple[list[S
 
 
 def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT) -> Found:
-    """As `find_series`, with the DICOM SEG objects listed apart.
+    """As `find_series`, with the objects drawn on images (SEG, RTSTRUCT) listed apart.
 
     Raises
     ------
@@ -82,11 +69,11 @@ def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT) -> Found:
             mend="give the folder that holds the series",
         )  # fmt: skip
     key = project_key()
-    segs = [_seg(h, key) for h in good if h.sop_class == SEG_CLASS]
+    references = [reference_file(h, key) for h in good if is_reference(h)]
     made = [thing for group in _by_series(good) for thing in series_of(group, key, policy)]
     series = sorted((m for m in made if isinstance(m, Series)), key=lambda s: s.uid_hash)
     left = [m for m in made if isinstance(m, LeftOut)]
-    return Found(series, segs, [*left, *_junk([f for f, h in headers if h is None])])
+    return Found(series, references, [*left, *_junk([f for f, h in headers if h is None])])
 
 
 def series_of_files(files: Sequence[str | Path], part: str = "", policy: DicomPolicy = DEFAULT) -> Series:
@@ -175,22 +162,12 @@ def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
     """Headers that share a series UID; without one, those of one folder, study, frame and modality."""
     groups: dict[tuple[str, ...], list[Header]] = {}
     for header in headers:
-        if header.sop_class == SEG_CLASS:
+        if is_reference(header):
             continue
         place = (str(header.file.parent), header.study_uid, header.frame_of_reference, header.modality)
         name = (header.series_uid,) if header.series_uid else place
         groups.setdefault(name, []).append(header)
     return list(groups.values())
-
-
-def _seg(header: Header, key: bytes) -> SegFile:
-    return SegFile(
-        file=header.file,
-        series=keyed_hash(header.series_uid or str(header.file.name), key),
-        patient_key=header.patient or header.study_uid or header.frame_of_reference,
-        frame_of_reference=header.frame_of_reference,
-        referenced_series=header.referenced_series,
-    )
 
 
 def _junk(files: Sequence[Path]) -> list[LeftOut]:
