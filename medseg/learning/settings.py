@@ -94,6 +94,23 @@ class Training(Value):
         return self.epochs or 50, None
 
 
+class Tuning(Value):
+    """How carried weights are tuned. Shares count from the start of the training, 0 to 1.
+
+    Each part of the network has a depth: the stem 0, the stages of encoder and decoder in order, the
+    head the largest.
+    """
+
+    frozen: tuple[Literal["stem", "encoder", "decoder"], ...] = ()
+    """Parts whose carried weights never move, running statistics included."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """The rate of a layer is that of the head times this, once for each step of depth between them."""
+    unfreeze: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training over which layers are freed one by one, from the head down to the stem."""
+    head_warm_up: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training in which only new weights move: a new head does not spoil what was carried."""
+
+
 class Prediction(Value):
     """How a model is used on an image."""
 

@@ -1,42 +1,29 @@
-"""The training loop, to be read in one sitting: draw, change, forward, loss, backward, step, look, save."""
+"""Train one model: from prepared cases to a model folder, watched, resumable, stopped with notice."""
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-import math
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
 
 from medseg.core.errors import MedsegError
-from medseg.core.files import write_text
 from medseg.core.progress import meter
 from medseg.data.plan import Plan
-from medseg.learning.augment import augment
-from medseg.learning.checkpoint import State, load_checkpoint, save_checkpoint
-from medseg.learning.devices import autocast, channels_last, keep_memory, number_format, seed_everything
-from medseg.learning.losses import Loss, find_loss
+from medseg.learning.devices import keep_memory, seed_everything
+from medseg.learning.job import Job, Start, Term
 from medseg.learning.model import save_model
-from medseg.learning.monitor import look, set_aside
-from medseg.learning.networks import build_network
-from medseg.learning.sampling import Drawn, PreparedCase, Sampler
+from medseg.learning.monitor import set_aside
+from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Training
 
 log = logging.getLogger("medseg")
-
-_AS_GOOD = 0.002
-"""A later checkpoint is preferred while its monitor score is within this of the best."""
-_MARGIN = 1e-3
 
 
 class Observer(Protocol):
@@ -57,6 +44,8 @@ def train_model(
     observers: Sequence[Observer] = (),
     name: str = "model",
     data_digest: str = "",
+    start: Start | None = None,
+    terms: Sequence[Term] = (),
     quiet: bool = False,
 ) -> Path:
     """Train one model on `cases`: ``out/model``, ``out/history.csv``, and meanwhile ``out/checkpoint``.
@@ -70,6 +59,10 @@ def train_model(
         The training part alone. A few patients of it are set aside as monitor (see `Training.monitor`).
     data_digest : str
         Digest of the training data for the model card.
+    start : Start, optional
+        Weights to begin from, and how they are tuned; fresh weights by default.
+    terms : sequence of Term
+        What is added to the loss at each step (adaptation to another site, a second head).
 
     Returns
     -------
@@ -86,7 +79,7 @@ def train_model(
     trained, monitored = set_aside(cases, training.monitor, plan, training.seed)
     if not trained:
         raise MedsegError("there is no case to train on", mend="check which cases were refused at ingest")
-    job = _Job(trained, monitored, plan, training, device, out)
+    job = Job(trained, monitored, plan, training, device, out, start, terms)
     job.resume()
     info = {
         "plan": plan.model_dump(mode="json"),
@@ -106,209 +99,7 @@ def train_model(
     return folder
 
 
-class _Job:
-    """One training: what it works with, and where it stands (``state.facts``)."""
-
-    def __init__(
-        self,
-        trained: list[PreparedCase],
-        monitored: list[PreparedCase],
-        plan: Plan,
-        training: Training,
-        device: torch.device,
-        out: Path,
-    ) -> None:
-        self.plan, self.training, self.device, self.out = plan, training, device, out
-        self.trained, self.monitored = trained, monitored
-        batch = training.batch or plan.batch
-        self.sampler = Sampler(trained, plan, batch, training.foreground, training.seed)
-        self.steps = training.steps_per_epoch or min(250, max(20, math.ceil(len(trained) / batch)))
-        self.dtype = number_format(device, training.precision, plan.network)
-        self.loss: Loss = find_loss(training.loss, plan.task)
-        network = build_network(plan).to(device)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=training.rate, weight_decay=training.weight_decay, fused=True
-        )
-        average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        self.state = State(network, average, optimizer)
-        self.state.facts = {"step": 0, "seconds": 0.0, "wait": 0.0, "loss": 0.0, "history": [], "best": None}
-        self.saved = time.monotonic()
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """One row an epoch."""
-        return self.state.facts["history"]
-
-    @property
-    def progress(self) -> float:
-        """Share of the training done, 0 to 1: by steps, or by seconds when there is a budget."""
-        epochs, budget = self.training.length
-        if budget is not None:
-            return min(1.0, self.state.facts["seconds"] / budget)
-        return self.state.facts["step"] / ((epochs or 1) * self.steps)
-
-    def resume(self) -> None:
-        """Take up the last checkpoint, if there is one."""
-        if load_checkpoint(self.out / "checkpoint", self.state):
-            step = self.state.facts["step"]
-            log.info("resumed from epoch %d (step %d)", step // self.steps, step)
-
-    def epochs(self, stop: threading.Event, bar: Any) -> Iterator[dict[str, float]]:
-        """Train to the end; a row of the history for each epoch."""
-        while self.progress < 1:
-            loss = self._epoch(stop, bar)
-            row = self._row(loss)
-            self.history.append(row)
-            write_text(self.out / "history.csv", history_csv(self.history))
-            if self.progress >= 1 or time.monotonic() - self.saved > self.training.checkpoint_seconds:
-                self._save()
-            yield row
-
-    def chosen(self) -> dict[str, Tensor]:
-        """The weights to keep: those of the best look at the monitor cases, else the last."""
-        return self.state.best or self._weights()
-
-    def _epoch(self, stop: threading.Event, bar: Any) -> float:
-        """Steps up to the end of the epoch (or of the budget); the mean loss."""
-        facts = self.state.facts
-        epoch, first = divmod(facts["step"], self.steps)
-        self.state.network.train()
-        start = time.perf_counter()
-        for drawn in self.sampler.epoch(epoch, range(first, self.steps)):
-            ready = time.perf_counter()
-            facts["loss"] += self._step(drawn)
-            facts["step"] += 1
-            facts["wait"] += ready - start
-            facts["seconds"] += time.perf_counter() - start
-            start = time.perf_counter()
-            bar.update(int(1000 * self.progress) - bar.n)
-            if stop.is_set():
-                self._save()
-                raise SystemExit(143)
-            if self.progress >= 1:
-                break
-        done = facts["step"] - epoch * self.steps
-        return facts["loss"] / done
-
-    def _step(self, drawn: Drawn) -> float:
-        """One step of the optimiser; the loss."""
-        network, optimizer = self.state.network, self.state.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(self.progress, self.training)
-        image, target = self._changed(drawn)
-        with autocast(self.device, self.dtype):
-            logits = network(image)
-        loss = self.loss(logits, target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), self.training.clip)
-        optimizer.step()
-        self._follow()
-        return float(loss.detach())
-
-    def _changed(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        """Windows to augmented patches on the device, in the memory format convolutions like."""
-        image = torch.from_numpy(drawn.image).to(self.device, non_blocking=True)
-        target = torch.from_numpy(drawn.target).to(self.device, non_blocking=True)
-        image, target = augment(
-            image, target, self.plan.patch, self.plan.spacing_mm, drawn.seeds, self.training.augment
-        )
-        return image.contiguous(memory_format=channels_last(3)), target
-
-    def _follow(self) -> None:
-        """Move the averaged weights a little towards the present ones (quickly at first)."""
-        step = self.state.facts["step"]
-        decay = min(self.training.average, (1 + step) / (10 + step)) if self.training.average else 0.0
-        with torch.no_grad():
-            for name, value in self.state.network.state_dict().items():
-                if value.is_floating_point():
-                    self.state.average[name].lerp_(value, 1 - decay)
-                else:
-                    self.state.average[name].copy_(value)
-
-    def _row(self, loss: float) -> dict[str, float]:
-        """Close the epoch: check it, look at the monitor cases when due, and sum it up."""
-        facts = self.state.facts
-        epoch = math.ceil(facts["step"] / self.steps)
-        if not math.isfinite(loss):
-            raise MedsegError(
-                f"the loss is not a number any more in epoch {epoch}",
-                evidence=f"rate {rate_at(self.progress, self.training):.3g}, {self.dtype}",
-                mend="lower training.rate, or set training.precision=float32; run again: it starts from the "
-                "last good checkpoint",
-            )
-        row = {
-            "epoch": epoch,
-            "step": facts["step"],
-            "progress": round(self.progress, 5),
-            "loss": round(loss, 6),
-            "rate": rate_at(self.progress, self.training),
-            "wait_share": round(facts["wait"] / facts["seconds"], 4),
-        }
-        row |= self._look(epoch)
-        facts["loss"] = 0.0
-        return row | {"seconds": round(facts["seconds"], 2)}
-
-    def _look(self, epoch: int) -> dict[str, float]:
-        """Scores on the monitor cases when it is time; the best weights so far are kept."""
-        facts = self.state.facts
-        every = self.training.monitor_every
-        before = self.history[-1]["progress"] if self.history else 0.0
-        due = math.floor(self.progress / every + _MARGIN) > math.floor(before / every + _MARGIN)
-        if not self.monitored or not (due or self.progress >= 1):
-            return {}
-        start = time.perf_counter()
-        scores = self._judged()
-        facts["seconds"] += time.perf_counter() - start
-        score, best = scores.pop("score"), facts["best"]
-        if best is None or score >= best["top"] - _AS_GOOD:
-            top = max(score, best["top"]) if best else score
-            facts["best"] = {
-                "step": facts["step"],
-                "epoch": epoch,
-                "score": score,
-                "top": top,
-                "scores": scores,
-            }
-            self.state.best = {k: v.clone() for k, v in self._weights().items()}
-        log.info("epoch %d, %.0f %%: %s", epoch, 100 * self.progress, _words(scores))
-        return {f"monitor_{k}": round(v, 5) for k, v in scores.items()}
-
-    def _judged(self) -> dict[str, float]:
-        """Scores of the averaged weights, lent to the network for the look."""
-        network = self.state.network
-        now = {k: v.clone() for k, v in network.state_dict().items()}
-        network.load_state_dict(self._weights())
-        try:
-            return look(network, self.plan, self.monitored, self.device)
-        finally:
-            network.load_state_dict(now)
-
-    def _weights(self) -> dict[str, Tensor]:
-        return self.state.average if self.training.average else self.state.network.state_dict()
-
-    def _save(self) -> None:
-        save_checkpoint(self.out / "checkpoint", self.state)
-        self.saved = time.monotonic()
-
-
-def rate_at(progress: float, training: Training) -> float:
-    """Learning rate at a share of the training: a linear rise, then a cosine down to zero."""
-    rise = min(1.0, max(progress, 1e-3) / training.warm_up) if training.warm_up else 1.0
-    return training.rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def history_csv(rows: Sequence[Mapping[str, float]]) -> str:
-    """The history as CSV; epochs without a look at the monitor leave its columns empty."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _card(name: str, job: _Job, data_digest: str) -> dict[str, Any]:
+def _card(name: str, job: Job, data_digest: str) -> dict[str, Any]:
     from medseg.core.version import __version__
 
     plan, best = job.plan, job.state.facts["best"]
@@ -333,6 +124,7 @@ def _card(name: str, job: _Job, data_digest: str) -> dict[str, Any]:
         "chosen_epoch": best["epoch"] if best else None,
         "monitor": best["scores"] if best else {},
         "parameters": sum(p.numel() for p in job.state.network.parameters()),
+        **({"start": dict(job.start.account)} if job.start else {}),
     }
 
 
@@ -352,10 +144,6 @@ def _tell(observers: Sequence[Observer], event: str, *values: Any) -> None:
             getattr(observer, event)(*values)
         except Exception as error:
             log.warning("an observer failed in %s (%s); the training goes on", event, type(error).__name__)
-
-
-def _words(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
 @contextmanager

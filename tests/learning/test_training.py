@@ -17,10 +17,11 @@ from small_patients import balls, small_plan
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import sha256_of
+from medseg.learning.job import rate_at
 from medseg.learning.model import Model
 from medseg.learning.monitor import set_aside
 from medseg.learning.settings import Training
-from medseg.learning.training import rate_at, train_model
+from medseg.learning.training import train_model
 
 CPU = torch.device("cpu")
 SHORT = Training(checkpoint_seconds=0, epochs=3, steps_per_epoch=4, monitor=0.2, monitor_every=0.3)
