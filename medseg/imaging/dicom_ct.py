@@ -98,13 +98,13 @@ def _place(dataset: Dataset, grid: Grid, number: int) -> None:
     directions = affine[:3, :3] / np.array(grid.spacing_mm)
     position = affine[:3, 3] + number * affine[:3, 2]
     dataset.Columns, dataset.Rows = grid.shape[0], grid.shape[1]
-    dataset.PixelSpacing = [_decimal(rows_mm), _decimal(columns_mm)]
-    dataset.SliceThickness = _decimal(gap_mm)
-    dataset.ImageOrientationPatient = [_decimal(v) for v in (*directions[:, 0], *directions[:, 1])]
-    dataset.ImagePositionPatient = [_decimal(v) for v in position]
+    dataset.PixelSpacing = [decimal(rows_mm), decimal(columns_mm)]
+    dataset.SliceThickness = decimal(gap_mm)
+    dataset.ImageOrientationPatient = [decimal(v) for v in (*directions[:, 0], *directions[:, 1])]
+    dataset.ImagePositionPatient = [decimal(v) for v in position]
 
 
-def _decimal(value: float) -> str:
+def decimal(value: float) -> str:
     """A decimal string of at most 16 characters, as exact as that allows."""
     for digits in range(12, 0, -1):
         text = f"{value:.{digits}f}"
