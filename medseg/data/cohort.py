@@ -92,7 +92,9 @@ class Cohort(Value):
 
     Make one with `open` (which looks what lies there) or with one of the `from_...` constructors.
     All of them take ``labels`` (``"kidney=1,tumour=2"``, a mapping or `Labels`), ``channels``,
-    ``name`` and ``quiet``, hash every file, and put what they cannot take into `refused`.
+    ``name`` and ``quiet``, hash every file, and put what they cannot take into `refused`. ``ids`` says
+    how cases found by their file names are called: ``auto`` (names that can only be study numbers stay,
+    the others become keyed hashes), ``names`` or ``hashed``; see `medseg.data.naming`.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from pathlib import Path
 from medseg.data.cohort import Cohort, Refusal
 from medseg.data.discover import Draft, Frame, LabelsLike, assemble, log, skipped
 from medseg.data.discover_table import hashed_patient
+from medseg.data.naming import Ids
 from medseg.data.pairing import labels_of, lonely, pairing_fault
 from medseg.imaging.dicom_in import find_dicom
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
@@ -24,8 +25,12 @@ def from_dicom(
     need_reference: bool | None = None,
     quiet: bool = False,
     policy: DicomPolicy = DEFAULT,
+    ids: Ids = "auto",
 ) -> Cohort:
-    """See `Cohort.from_dicom`. `need_reference` is by default True when any SEG is found."""
+    """See `Cohort.from_dicom`. `need_reference` is by default True when any SEG is found.
+
+    `ids` is accepted for uniformity: ids of DICOM are keyed hashes whatever it says.
+    """
     found = find_dicom(Path(root).expanduser(), policy)
     need = bool(found.segs) if need_reference is None else need_reference
     modalities = sorted({series.modality for series in found.series})

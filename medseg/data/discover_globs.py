@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from medseg.core.errors import MedsegError
@@ -16,7 +15,6 @@ from medseg.data.discover import (
     LabelsLike,
     as_labels,
     assemble,
-    case_id,
     count_left_out,
     folder,
     kind_of,
@@ -25,6 +23,7 @@ from medseg.data.discover import (
     stem_of,
 )
 from medseg.data.discover_table import described
+from medseg.data.naming import Ids, case_ids, renamed, safe_channels
 
 IMAGE_FOLDERS = ("imagesTr", "images", "image", "imgs", "volumes")
 REFERENCE_FOLDERS = ("labelsTr", "labels", "masks", "references", "segmentations", "label", "mask", "seg")
@@ -32,7 +31,7 @@ REFERENCE_NAMES = ("label", "labels", "seg", "mask", "reference", "segmentation"
 _SUFFIX = re.compile(rf"(.+)[_-](?:{'|'.join(REFERENCE_NAMES)})$", re.IGNORECASE)
 
 Found = dict[str, dict[str, Path]]
-"""Case id -> channel -> file."""
+"""Name of the case as found -> channel -> file."""
 
 
 def from_nifti(
@@ -45,11 +44,12 @@ def from_nifti(
     name: str | None = None,
     need_reference: bool | None = None,
     quiet: bool = False,
+    ids: Ids = "auto",
 ) -> Cohort:
     """See `Cohort.from_nifti`."""
     root = Path(root).expanduser().resolve()
     if root.is_file():
-        return _one_file(root, as_labels(labels), name or "cohort", tuple(channels or ("image",)))
+        return _one_file(root, as_labels(labels), name or "cohort", tuple(channels or ("image",)), ids)
     root = folder(root)
     if image is None:
         image, reference = guess_globs(root, reference)
@@ -59,16 +59,17 @@ def from_nifti(
     names, images = _channels(images, wanted)
     frame = Frame(channels=names, labels=as_labels(labels), name=name or "cohort", quiet=quiet)
     need = bool(references) if need_reference is None else need_reference
+    called = case_ids([*images, *references], ids)
     drafts, refused = [], []
     for case, files in images.items():
         here = tuple(references.get(case, {}).values())
         if need and not here:
-            refused.append(no_reference(case, next(iter(files.values()))))
+            refused.append(no_reference(called[case], next(iter(files.values()))))
         else:
             drafts.append(Draft(case, {c: (f,) for c, f in files.items() if c in names}, here))
-    refused += [no_image(c, next(iter(references[c].values()))) for c in references if c not in images]
+    refused += [no_image(called[c], next(iter(f.values()))) for c, f in references.items() if c not in images]
     refused += count_left_out(_others(root, image, reference))
-    return assemble(described(drafts, root), frame, refused)
+    return assemble(renamed(described(drafts, root), called), frame, refused)
 
 
 def from_classes(
@@ -78,6 +79,7 @@ def from_classes(
     channels: Iterable[str] | None = None,
     name: str | None = None,
     quiet: bool = False,
+    ids: Ids = "auto",
 ) -> Cohort:
     """See `Cohort.from_classes`. `labels` has no meaning here and is accepted for uniformity."""
     root = folder(root)
@@ -88,7 +90,7 @@ def from_classes(
     (channel,) = tuple(channels or ("image",))
     drafts = [
         Draft(
-            case_id(stem_of(f) if times[stem_of(f)] == 1 else f"{f.parent.name}-{stem_of(f)}"),
+            stem_of(f) if times[stem_of(f)] == 1 else f"{f.parent.name}-{stem_of(f)}",
             {channel: (f,)},
             label_class=f.parent.name,
         )
@@ -96,7 +98,8 @@ def from_classes(
     ]
     classes = tuple(sorted({f.parent.name for f in images}))
     frame = Frame((channel,), (), classes, "classification", name or "cohort", quiet)
-    return assemble(described(drafts, root), frame, count_left_out(f for f in files if f not in images))
+    drafts = renamed(described(drafts, root), case_ids([d.id for d in drafts], ids, classes=classes))
+    return assemble(drafts, frame, count_left_out(f for f in files if f not in images))
 
 
 def guess_globs(root: Path, reference: str | None = None) -> tuple[str, str | None]:
@@ -135,7 +138,8 @@ def _found(root: Path, pattern: str) -> Found:
             continue
         named = match.groupdict()
         channel = stem_of(named.pop("channel", None) or "image")
-        key = case_id("-".join(stem_of(part) for part in named.values() if part) or stem_of(file))
+        key = "-".join(stem_of(part) for part in named.values() if part) or stem_of(file)
+        channel = channel.removeprefix(f"{file.parent.name}_")  # sub-01/sub-01_T1w.nii.gz
         found.setdefault(key, {})[_free(channel, found.get(key, {}))] = file
     return found
 
@@ -170,6 +174,7 @@ def _told_apart(images: Found, references: Found, same: bool) -> tuple[Found, Fo
 
 def _channels(images: Found, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], Found]:
     """Channel names, in order; asked for, or those that every case has."""
+    images = images if wanted else _safely_named(images)
     there = sorted({c for files in images.values() for c in files if not c.endswith(" (again)")})
     if len(there) == 1 and len(wanted) <= 1:
         name = wanted[0] if wanted else "image"
@@ -188,6 +193,12 @@ def _channels(images: Found, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], 
             mend=f"name them: channels={','.join(c for c in there if c not in masks)}",
         )
     return tuple(there), images
+
+
+def _safely_named(images: Found) -> Found:
+    """The files under channels whose names are no one's."""
+    safe = safe_channels(Counter(c for files in images.values() for c in files), len(images))
+    return {case: {safe[c]: f for c, f in files.items()} for case, files in images.items()}
 
 
 def _numbered(root: Path, where: str) -> str:
@@ -215,6 +226,6 @@ def _others(root: Path, image: str, reference: str | None) -> list[Path]:
     return [f for f in files if (kind_of(f) is None or f.name.startswith(".")) and f.suffix not in notes]
 
 
-def _one_file(file: Path, labels: tuple, name: str, channels: tuple[str, ...]) -> Cohort:
-    draft = Draft(case_id(stem_of(file)), dict.fromkeys(channels, (file,)))
-    return assemble([replace(draft, patient=draft.id)], Frame(channels, labels, name=name))
+def _one_file(file: Path, labels: tuple, name: str, channels: tuple[str, ...], ids: Ids) -> Cohort:
+    draft = Draft(stem_of(file), dict.fromkeys(channels, (file,)))
+    return assemble(renamed([draft], case_ids([draft.id], ids)), Frame(channels, labels, name=name))

@@ -24,13 +24,13 @@ FORMATS: dict[str, Callable[..., Cohort]] = {
     "dicom": Cohort.from_dicom,
     "classes": Cohort.from_classes,
 }
-_COMMON = ("labels", "channels", "name", "quiet")
+_COMMON = ("labels", "channels", "name", "quiet", "ids")
 _OWN = {
     "msd": ("need_reference",),
     "nnunet": ("need_reference",),
     "nifti": ("image", "reference", "need_reference"),
     "csv": ("roles",),
-    "dicom": ("need_reference", "policy"),
+    "dicom": ("need_reference", "policy", "select"),
 }
 MANIFESTS = ("manifest.csv", "manifest.json", "cohort.csv", "labels.csv", "cases.csv")
 

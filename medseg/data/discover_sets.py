@@ -27,6 +27,7 @@ from medseg.data.discover import (
     stem_of,
 )
 from medseg.data.discover_table import described
+from medseg.data.naming import Ids, case_ids, renamed
 from medseg.imaging.labels import Labels
 
 
@@ -38,6 +39,7 @@ def from_msd(
     name: str | None = None,
     need_reference: bool = True,
     quiet: bool = False,
+    ids: Ids = "auto",
 ) -> Cohort:
     """See `Cohort.from_msd`."""
     root = folder(root)
@@ -50,14 +52,18 @@ def from_msd(
         quiet=quiet,
     )
     pairs = [_pair(entry, root) for entry in _entry(said, root, "training", [])]
+    extra, tests = _not_listed(root, pairs), _msd_tests(said)
+    found = [stem_of(f) for f in (*(image for image, _ in pairs), *extra, *tests)]
+    called = case_ids(found, ids, described=True)
     drafts, refused = [], []
     for image, label in pairs:
         draft = _msd_draft(image, label, names)
         if label is None and need_reference:
-            refused.append(no_reference(draft.id, image))
+            refused.append(no_reference(called[draft.id], image))
         else:
             drafts.append(draft)
-    return assemble(described(drafts, root), frame, (*refused, *_not_listed(root, pairs), *_msd_tests(said)))
+    rows = (*refused, *_extra_rows(extra, called), *_test_rows(tests, called))
+    return assemble(renamed(described(drafts, root), called), frame, rows)
 
 
 def from_nnunet(
@@ -68,6 +74,7 @@ def from_nnunet(
     name: str | None = None,
     need_reference: bool = True,
     quiet: bool = False,
+    ids: Ids = "auto",
 ) -> Cohort:
     """See `Cohort.from_nnunet`."""
     root = folder(root)
@@ -82,17 +89,18 @@ def from_nnunet(
         quiet=quiet,
     )
     images = _numbered(root / "imagesTr", ending, list(in_file), names)
-    references = {case_id(f.name[: -len(ending)]): f for f in _ending(root / "labelsTr", ending)}
+    references = {f.name[: -len(ending)]: f for f in _ending(root / "labelsTr", ending)}
+    called = case_ids([*images, *references], ids, described=True)
     drafts, refused = [], []
     for case, channel_files in images.items():
         if case not in references and need_reference:
-            refused.append(no_reference(case, next(iter(channel_files.values()))[0]))
+            refused.append(no_reference(called[case], next(iter(channel_files.values()))[0]))
             continue
         reference = (references[case],) if case in references else ()
         drafts.append(Draft(case, channel_files, reference))
     for case in sorted(set(references) - set(images)):
-        refused.append(no_image(case, references[case]))
-    return assemble(described(drafts, root), frame, refused)
+        refused.append(no_image(called[case], references[case]))
+    return assemble(renamed(described(drafts, root), called), frame, refused)
 
 
 def read_description(root: Path) -> dict[str, Any]:
@@ -172,29 +180,31 @@ def _pair(entry: Any, root: Path) -> tuple[Path, Path | None]:
 
 def _msd_draft(image: Path, label: Path | None, names: tuple[str, ...]) -> Draft:
     """All channels of an MSD case lie in one (4-D) file; `ingest` takes them apart in this order."""
-    case = case_id(stem_of(image))
-    return Draft(case, dict.fromkeys(names, (image,)), (label,) if label else ())
+    return Draft(stem_of(image), dict.fromkeys(names, (image,)), (label,) if label else ())
 
 
-def _not_listed(root: Path, pairs: list[tuple[Path, Path | None]]) -> list[Refusal]:
-    """Rows for files that lie in the image and label folders without being in ``dataset.json``."""
+def _not_listed(root: Path, pairs: list[tuple[Path, Path | None]]) -> list[Path]:
+    """Files that lie in the image and label folders without being in ``dataset.json``."""
     listed = {f for pair in pairs for f in pair if f}
     there = [f for sub in ("imagesTr", "labelsTr") for f in sorted((root / sub).glob("*"))]
-    extra = [f for f in there if f.resolve() not in listed and f.is_file()]
+    return [f for f in there if f.resolve() not in listed and f.is_file()]
+
+
+def _extra_rows(extra: list[Path], called: Mapping[str, str]) -> list[Refusal]:
     images = [f for f in extra if kind_of(f) and not f.name.startswith(".")]
-    rows = [skipped(f"{f.parent.name} {case_id(stem_of(f))}", "not listed in dataset.json") for f in images]
+    rows = [skipped(f"{f.parent.name} {called[stem_of(f)]}", "not listed in dataset.json") for f in images]
     return [*rows, *count_left_out(f for f in extra if f not in images)]
 
 
-def _msd_tests(said: Mapping[str, Any]) -> list[Refusal]:
+def _msd_tests(said: Mapping[str, Any]) -> list[str]:
+    """Test images that ``dataset.json`` lists."""
     tests = said.get("test")
-    names = (
-        [t if isinstance(t, str) else t.get("image", "") for t in tests] if isinstance(tests, list) else []
-    )
-    return [
-        skipped(case_id(stem_of(name)), "test image of the data set, which has no reference")
-        for name in names
-    ]
+    return [t if isinstance(t, str) else t.get("image", "") for t in tests] if isinstance(tests, list) else []
+
+
+def _test_rows(tests: list[str], called: Mapping[str, str]) -> list[Refusal]:
+    reason = "test image of the data set, which has no reference"
+    return [skipped(called[stem_of(name)], reason) for name in tests]
 
 
 def _numbered(
@@ -206,7 +216,7 @@ def _numbered(
     for file in _ending(where, ending):
         match = re.fullmatch(r"(.+)_(\d{4})", file.name[: -len(ending)])
         if match and int(match[2]) in channel:
-            found.setdefault(case_id(match[1]), {})[channel[int(match[2])]] = (file,)
+            found.setdefault(match[1], {})[channel[int(match[2])]] = (file,)
     return found
 
 

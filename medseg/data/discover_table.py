@@ -26,6 +26,7 @@ from medseg.data.discover import (
     refusal,
     stem_of,
 )
+from medseg.data.naming import Ids, case_ids, hashed_name
 
 log = logging.getLogger("medseg")
 
@@ -60,6 +61,7 @@ def from_csv(
     channels: Iterable[str] | None = None,
     name: str | None = None,
     quiet: bool = False,
+    ids: Ids = "auto",
 ) -> Cohort:
     """See `Cohort.from_csv`."""
     file = Path(file).expanduser().resolve()
@@ -67,7 +69,8 @@ def from_csv(
     role = _roles(rows, roles or {}, file)
     columns = _image_columns(role, file)
     names = tuple(channels or channel_names(columns))
-    drafts, refused = _drafts(rows, role, dict(zip(names, columns.values(), strict=True)), file.parent)
+    images = dict(zip(names, columns.values(), strict=True))
+    drafts, refused = _drafts(rows, _case_ids(rows, role, images, ids), role, images, file.parent)
     classes = sorted({d.label_class for d in drafts if d.label_class is not None})
     masks = any(d.reference for d in drafts)
     task: Task = "classification" if classes and not masks else "segmentation"
@@ -167,9 +170,12 @@ def _image_columns(role: Mapping[str, str], file: Path) -> dict[str, str]:
 
 
 def _drafts(
-    rows: list[dict[str, str]], role: Mapping[str, str], images: Mapping[str, str], root: Path
+    rows: list[dict[str, str]],
+    ids: list[str],
+    role: Mapping[str, str],
+    images: Mapping[str, str],
+    root: Path,
 ) -> tuple[list[Draft], list[Refusal]]:
-    ids = _case_ids(rows, role, images)
     drafts, refused = [], []
     for line, (case, row) in enumerate(zip(ids, rows, strict=True), start=2):
         if not re.match(CASE_ID, case):
@@ -184,13 +190,18 @@ def _drafts(
     return drafts, refused
 
 
-def _case_ids(rows: list[dict[str, str]], role: Mapping[str, str], images: Mapping[str, str]) -> list[str]:
+def _case_ids(
+    rows: list[dict[str, str]], role: Mapping[str, str], images: Mapping[str, str], policy: Ids
+) -> list[str]:
     """Ids as given; else file stems, with the folder before them where stems are not unique."""
     if "case" in role:
-        return [row[role["case"]] for row in rows]
+        given = [row[role["case"]] for row in rows]
+        return given if policy != "hashed" else [hashed_name(name) for name in given]
     files = [Path(row[next(iter(images.values()))]) for row in rows]
     times = Counter(stem_of(f) for f in files)
-    return [case_id(stem_of(f) if times[stem_of(f)] == 1 else f"{f.parent.name}-{stem_of(f)}") for f in files]
+    names = [stem_of(f) if times[stem_of(f)] == 1 else f"{f.parent.name}-{stem_of(f)}" for f in files]
+    called = case_ids(names, policy)
+    return [called[name] for name in names]
 
 
 def _draft(case: str, row: Row, role: Mapping[str, str], images: Mapping[str, str], root: Path) -> Draft:

@@ -170,7 +170,7 @@ def _check_formats(formats: Collection[str]) -> None:
 
 
 def _open(src: str | Path, quiet: bool) -> Cohort:
-    cohort = Cohort.open(src, quiet=quiet, need_reference=False)
+    cohort = Cohort.open(src, quiet=quiet, need_reference=False, ids="names")  # the user's own files
     if not cohort.cases:
         reasons = sorted({f"{r.series}: {r.reason}" for r in cohort.refused})
         raise MedsegError(

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from medseg.core.values import Value
 from medseg.data.cohort import Ingesting, Task
+from medseg.data.naming import Ids
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
@@ -31,6 +32,8 @@ class CohortSettings(Value):
     """Glob of the references below the root (format ``nifti``)."""
     exclude: tuple[str, ...] = ()
     """Case ids to leave out."""
+    ids: Ids = "auto"
+    """Case ids from names of files: where they are study numbers, always, or never (keyed hashes)."""
     dicom: DicomPolicy = DicomPolicy()
     """What reading DICOM may mend, take or refuse."""
 
