@@ -16,6 +16,7 @@ from medseg.core.errors import CaseError, MedsegError
 from medseg.core.files import files_below
 from medseg.imaging.deidentify import project_key
 from medseg.imaging.dicom_header import Header, read_header
+from medseg.imaging.dicom_mosaic import cut
 from medseg.imaging.dicom_pixels import stored_values
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_references import ReferenceFile, is_reference, reference_file
@@ -116,6 +117,8 @@ def read_series(series: Series) -> Image:
     frames = _frames(series)
     for index, plane in enumerate(series.planes):
         picture = frames[plane.file]
+        if plane.tiling:
+            picture = cut(picture[0], plane.tiling)
         if plane.frame >= len(picture) or picture[plane.frame].shape != volume.shape[1:]:
             raise CaseError(
                 "an image is of another size than its header says",

@@ -72,8 +72,8 @@ def remarks(header: Header) -> Iterator[str]:
 
 def _faults(header: Header, types: set[str]) -> Iterator[str]:
     size = f"{header.rows} x {header.columns} x {header.frames}"
-    if "MOSAIC" in types:
-        yield "a Siemens mosaic: slices tiled into one picture, which medseg does not take apart"
+    if header.mosaic_fault:
+        yield f"a Siemens mosaic that cannot be taken apart: {header.mosaic_fault}"
     if min(header.rows, header.columns, header.frames) <= 0:
         yield "the header names no image size"
     if header.samples != 1 or not header.photometric.startswith("MONOCHROME"):
@@ -82,7 +82,8 @@ def _faults(header: Header, types: set[str]) -> Iterator[str]:
         yield "MONOCHROME1: grey values run from white to black in a CT, MR or PET image"
     if header.modality_lut:
         yield "a Modality LUT stands in place of slope and intercept"
-    if len(header.planes) != header.frames:
+    tiled = header.frames == 1 and any(plane.tiling for plane in header.planes)
+    if len(header.planes) != header.frames and not tiled:
         yield f"{header.frames} frames in the file, but positions for {len(header.planes)}"
     if not all(map(_can_rescale, header.planes)):
         yield "RescaleSlope is zero, or slope or intercept are not readable numbers"
