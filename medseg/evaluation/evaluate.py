@@ -10,12 +10,14 @@ from medseg.core.errors import MedsegError
 from medseg.core.files import write_json
 from medseg.core.run import Failure
 from medseg.evaluation.folders import Measured, Task, collect, find_masks, infer_labels, measure_all
+from medseg.evaluation.metrics import metric_of
 from medseg.evaluation.policy import Scoring
 from medseg.evaluation.report.context import ReportContext
 from medseg.evaluation.report.gallery import Overlay, draw_overlays
 from medseg.evaluation.report.page import render_report
 from medseg.evaluation.scoring import Scores
-from medseg.imaging.labels import Labels, parse_labels
+from medseg.evaluation.structures import parse_structures, structures_of
+from medseg.imaging.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def evaluate_folders(
     out : path
         Gets ``scores.csv``, ``summary.json`` and ``report/index.html``.
     labels : Labels or str, optional
-        As ``kidney=1,tumour=2``; every value found in the references when not given.
+        As ``kidney=1,tumour=2``, regions as ``both=1+2``; every value found in the references when not given.
     tolerance_mm : float, optional
         Of NSD, 1.0 by default; wins over `scoring`.
     workers : int, optional
@@ -72,6 +74,8 @@ def evaluate_folders(
     """
     pred, ref, out = Path(pred), Path(ref), Path(out)
     scoring = scoring or Scoring()
+    for name in scoring.metrics:
+        metric_of(name)
     if tolerance_mm is not None:
         scoring = scoring.but(tolerance_mm=tolerance_mm)
     if _is_table(ref):
@@ -80,8 +84,9 @@ def evaluate_folders(
         return Evaluation(*evaluate_tables(pred, ref, out, scoring, patients))
     predictions, references = find_masks(pred), find_masks(ref)
     _in_common(predictions, references)
-    shown = parse_labels(labels) if isinstance(labels, str) else labels or infer_labels(references, quiet)
-    if not shown:
+    shown, scoring = _named(labels, scoring)
+    shown = shown or (() if scoring.regions else infer_labels(references, quiet, scoring.ignore))
+    if not structures_of(shown, scoring):
         raise MedsegError("the references hold no label: every voxel is 0", file=str(ref))
     who = patients or {}
     tasks = [
@@ -128,6 +133,14 @@ def _overlays(
     return draw_overlays(
         {c: (images.get(c), files[c].reference, files[c].prediction) for c in worst}, scores.rows, labels
     )
+
+
+def _named(labels: Labels | str | None, scoring: Scoring) -> tuple[Labels, Scoring]:
+    """Labels, and the scoring with the regions that their text names."""
+    if not isinstance(labels, str):
+        return labels or (), scoring
+    found, regions = parse_structures(labels)
+    return found, scoring.but(regions={**scoring.regions, **regions})
 
 
 def _is_table(path: Path) -> bool:

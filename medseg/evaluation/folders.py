@@ -21,7 +21,8 @@ from medseg.core.values import digest
 from medseg.evaluation.pairs import Row, invalid_rows, score_pair
 from medseg.evaluation.policy import Scoring, tolerance_notes
 from medseg.evaluation.scoring import Scores, sorted_rows
-from medseg.imaging.image import read_mask, same_place
+from medseg.evaluation.structures import placed
+from medseg.imaging.image import read_mask
 from medseg.imaging.labels import Label, Labels
 
 log = logging.getLogger("medseg")
@@ -90,15 +91,15 @@ def case_of(file: Path) -> str:
     return file.name[: len(file.name) - len(ending)]
 
 
-def infer_labels(references: Mapping[str, Path], quiet: bool = False) -> Labels:
-    """Labels ``label_1`` ... of every value found in the references; unreadable ones are skipped."""
+def infer_labels(references: Mapping[str, Path], quiet: bool = False, ignore: int | None = None) -> Labels:
+    """Labels ``label_1`` ... of every value of the references but `ignore`; unreadable ones are skipped."""
     values: set[int] = set()
     for file in progress(references.values(), "labels", quiet=quiet):
         try:
             values |= set(np.flatnonzero(np.bincount(read_mask(file).array.ravel())).tolist())
         except MedsegError as error:
             log.debug("%s", error.public())
-    return tuple(Label(value=v, name=f"label_{v}") for v in sorted(values - {0}))
+    return tuple(Label(value=v, name=f"label_{v}") for v in sorted(values - {0, ignore}))
 
 
 def measure_all(tasks: list[Task], workers: int | None = None, quiet: bool = False) -> list[Measured]:
@@ -122,12 +123,16 @@ def measure(task: Task) -> Measured:
 def _measured(task: Task) -> Measured:
     reference = read_mask(task.reference)
     prediction = None if task.prediction is None else read_mask(task.prediction)
+    moved = ""
     if prediction is not None:
-        same_place(prediction, reference, "prediction and reference")
+        prediction, moved = placed(prediction, reference, resample=task.scoring.resample)
     rows = score_pair(prediction, reference, task.labels, task.scoring, task.case, task.patient)
     spacing = [round(s, 4) for s in reference.grid.spacing_mm]
     facts = {"case": task.case, "shape": list(reference.grid.shape), "spacing_mm": spacing}
-    notes = [*_strangers(reference.array, task, "reference")]
+    if moved:
+        facts["resampled"] = True
+    notes = [f"case {task.case}: {moved}"] if moved else []
+    notes += _strangers(reference.array, task, "reference")
     if prediction is not None:
         notes += _strangers(prediction.array, task, "prediction")
     failure = None if prediction is not None else _not_predicted(task)
@@ -142,7 +147,8 @@ def _not_predicted(task: Task) -> Failure:
 def _strangers(array: NDArray[Any], task: Task, side: str) -> Iterator[str]:
     """A sentence about values that no label has."""
     counts = np.bincount(array.ravel())
-    known = {0, *(label.value for label in task.labels)}
+    regions = (value for values in task.scoring.regions.values() for value in values)
+    known = {0, task.scoring.ignore, *(label.value for label in task.labels), *regions}
     strange = {int(v): int(counts[v]) for v in np.flatnonzero(counts) if int(v) not in known}
     if strange:
         seen = ", ".join(f"{value} ({n} voxels)" for value, n in strange.items())

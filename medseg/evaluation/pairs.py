@@ -9,9 +9,19 @@ import numpy as np
 
 from medseg.evaluation.metrics import metric_of
 from medseg.evaluation.policy import Scoring, Status, status_of
+from medseg.evaluation.structures import (
+    Array,
+    Structure,
+    box_of,
+    placed,
+    structures_of,
+    union,
+    without_ignored,
+)
 from medseg.evaluation.surface import Pair
+from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
-from medseg.imaging.labels import Label, Labels
+from medseg.imaging.labels import Labels
 from medseg.imaging.masks import Box, boxes_of
 
 Row = dict[str, Any]
@@ -28,7 +38,7 @@ def score_pair(
     case: str,
     patient: str | None = None,
 ) -> list[Row]:
-    """Every metric of every label of one case.
+    """Every metric of every label and region of one case.
 
     Parameters
     ----------
@@ -37,7 +47,7 @@ def score_pair(
     reference : Image
         Label map on the same grid.
     labels : Labels
-        Labels to measure; other values are background.
+        Labels to measure; other values are background. Regions and the ignored value are the scoring's.
     scoring : Scoring
     case, patient : str
         Ids for the rows; the case stands for the patient when none is given.
@@ -45,62 +55,66 @@ def score_pair(
     Returns
     -------
     list of rows
-        Keys `COLUMNS`. A prediction on another grid gives rows with status ``invalid`` and no value.
+        Keys `COLUMNS`. A prediction on another grid gives rows with status ``invalid`` and no value,
+        unless resampling was asked for.
     """
     who = (case, patient if patient is not None else case)
     if prediction is not None and not prediction.grid.matches(reference.grid):
-        return invalid_rows(labels, scoring, case, patient)
-    there = boxes_of(reference.array[0])
-    predicted = boxes_of(prediction.array[0]) if prediction is not None else {}
+        if not scoring.resample:
+            return invalid_rows(labels, scoring, case, patient)
+        prediction, _ = placed(prediction, reference, resample=True)
+    mask, there = without_ignored(prediction, reference, scoring.ignore)
+    boxes = ({} if mask is None else boxes_of(mask), boxes_of(there))
     rows: list[Row] = []
-    for label in labels:
-        box = _union(predicted.get(label.value), there.get(label.value))
-        pair = _pair(prediction, reference, label, box)
-        status = status_of(label.value in predicted, label.value in there)
-        rows += _label_rows(pair, label, status if prediction is not None else "not_predicted", scoring, who)
+    for structure in structures_of(labels, scoring):
+        predicted, referred = (box_of(side, structure) for side in boxes)
+        pair = _pair(mask, there, structure, _common(predicted, referred), reference.grid)
+        status = status_of(predicted is not None, referred is not None)
+        rows += _rows_of(pair, structure, status if mask is not None else "not_predicted", scoring, who)
     return rows
 
 
 def invalid_rows(labels: Labels, scoring: Scoring, case: str, patient: str | None = None) -> list[Row]:
     """Rows without values for a case that cannot be measured."""
     who = (case, patient if patient is not None else case)
-    return [_row(who, label, name, None, "invalid") for label in labels for name in scoring.metrics]
+    found = structures_of(labels, scoring)
+    return [_row(who, s.name, name, None, "invalid") for s in found for name in scoring.metrics]
 
 
-def _pair(prediction: Image | None, reference: Image, label: Label, box: Box | None) -> Pair:
-    """Both masks of a label in their common box; one empty voxel when neither has it."""
+def _pair(mask: Array | None, there: Array, structure: Structure, box: Box | None, grid: Grid) -> Pair:
+    """Both masks of a structure in their common box; one empty voxel when neither has it."""
     where = box or (slice(0, 1),) * 3
-    there = reference.array[0][where] == label.value
-    mask = np.zeros_like(there) if prediction is None else prediction.array[0][where] == label.value
+    reference = structure.inside(there[where])
+    predicted = np.zeros_like(reference) if mask is None else structure.inside(mask[where])
     i, j, k = (s.start for s in where)
-    return Pair(mask, there, reference.grid, (i, j, k))
+    return Pair(predicted, reference, grid, (i, j, k))
 
 
-def _label_rows(
-    pair: Pair, label: Label, status: Status, scoring: Scoring, who: tuple[str, str]
+def _rows_of(
+    pair: Pair, structure: Structure, status: Status, scoring: Scoring, who: tuple[str, str]
 ) -> list[Row]:
-    values = {name: _value(name, pair, label, status, scoring) for name in scoring.metrics}
-    return [_row(who, label, name, value, status) for name, value in values.items()]
+    values = {name: _value(name, pair, structure, status, scoring) for name in scoring.metrics}
+    return [_row(who, structure.name, name, value, status) for name, value in values.items()]
 
 
-def _value(name: str, pair: Pair, label: Label, status: Status, scoring: Scoring) -> float | None:
+def _value(name: str, pair: Pair, structure: Structure, status: Status, scoring: Scoring) -> float | None:
     metric = metric_of(name)
     if not (pair.mask.any() or pair.reference.any()):
         return None
     if status == "ok" or metric.one_sided == "measure":
-        value = float(metric.measure(pair, scoring.tolerance_of(label.name)))
+        value = float(metric.measure(pair, scoring.choices_of(structure.name)))
         return value if math.isfinite(value) else None
     if metric.one_sided == "zero":
         return 0.0
     return pair.grid.diagonal_mm if scoring.missed == "worst" else None
 
 
-def _row(who: tuple[str, str], label: Label, name: str, value: float | None, status: Status) -> Row:
+def _row(who: tuple[str, str], label: str, name: str, value: float | None, status: Status) -> Row:
     case, patient = who
     return {
         "case": case,
         "patient": patient,
-        "label": label.name,
+        "label": label,
         "metric": name,
         "value": value,
         "unit": metric_of(name).unit,
@@ -108,8 +122,5 @@ def _row(who: tuple[str, str], label: Label, name: str, value: float | None, sta
     }
 
 
-def _union(one: Box | None, other: Box | None) -> Box | None:
-    if one is None or other is None:
-        return one or other
-    i, j, k = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-    return i, j, k
+def _common(one: Box | None, other: Box | None) -> Box | None:
+    return union(one, other) if one and other else one or other

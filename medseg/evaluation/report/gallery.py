@@ -9,6 +9,7 @@ from medseg.core.errors import MedsegError
 from medseg.evaluation.metrics import metric_of
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.report.overlays import Overlay, overlay_svg, planes
+from medseg.evaluation.structures import placed
 from medseg.imaging.image import Image, read_image, read_mask
 from medseg.imaging.labels import Labels
 
@@ -32,10 +33,12 @@ def draw_overlays(
     for case, (image, reference, prediction) in files.items():
         try:
             shown = None if image is None else read_image(image)
-            masks = [None if f is None else read_mask(f) for f in (reference, prediction)]
+            there, mask = (None if f is None else read_mask(f) for f in (reference, prediction))
         except MedsegError:
             continue
-        found.append(overlay_of(case, shown, masks[0], masks[1], rows, labels))
+        if there is not None and mask is not None:
+            mask, _ = placed(mask, there, resample=True)  # measured: refused unless resampling was asked for
+        found.append(overlay_of(case, shown, there, mask, rows, labels))
     return found
 
 
