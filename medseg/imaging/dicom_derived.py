@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,17 @@ _TYPE_2 = (
     "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
 )  # fmt: skip
 _JITTER = 0.01  # of the gap: what `dicom_geometry` takes for rounding of a regular stack
+# whose it is and of which study, as far as the source says
+_COPIED = (
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex",
+    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID", "PatientAge", "PatientSize", "PatientWeight",
+    "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber",
+    "IssuerOfAccessionNumberSequence", "ReferringPhysicianName", "SpecificCharacterSet",
+    "FrameOfReferenceUID", "PositionReferenceIndicator",
+)  # fmt: skip
 # bulk, or of no meaning outside the file it stands in
 _LEFT_BEHIND = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames")
 
@@ -96,6 +108,25 @@ class Origin:
     def remark(self) -> str:
         """What was done to bring a mask onto these planes; empty when nothing was."""
         return MENDED if is_mended(self.series) else ""
+
+
+    def child(self, sop_class: str, syntax: str, maker: Maker) -> Dataset:
+        """An empty object of the same patient, study and frame of reference, in a new series."""
+        from pydicom import Dataset
+        from pydicom.dataset import FileMetaDataset
+        from pydicom.uid import UID
+
+        made = Dataset()
+        made.update({e.tag: e for keyword in _COPIED if (e := self.header.get_item(keyword)) is not None})
+        made.SOPClassUID, made.SOPInstanceUID = sop_class, maker.uid("instance")
+        made.SeriesInstanceUID = maker.uid("series")
+        now = datetime.now()
+        made.InstanceCreationDate, made.InstanceCreationTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
+        made.Manufacturer, made.ManufacturerModelName = "medseg", maker.algorithm
+        made.SoftwareVersions, made.DeviceSerialNumber = maker.version, "0"
+        made.file_meta = FileMetaDataset()
+        made.file_meta.TransferSyntaxUID = UID(syntax)
+        return made
 
 
 MENDED = "Mask resampled onto tilted or uneven source slices"
