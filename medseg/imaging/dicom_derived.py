@@ -109,7 +109,6 @@ class Origin:
         """What was done to bring a mask onto these planes; empty when nothing was."""
         return MENDED if is_mended(self.series) else ""
 
-
     def child(self, sop_class: str, syntax: str, maker: Maker) -> Dataset:
         """An empty object of the same patient, study and frame of reference, in a new series."""
         from pydicom import Dataset
@@ -118,8 +117,8 @@ class Origin:
 
         made = Dataset()
         made.update({e.tag: e for keyword in _COPIED if (e := self.header.get_item(keyword)) is not None})
-        made.SOPClassUID, made.SOPInstanceUID = sop_class, maker.uid("instance")
-        made.SeriesInstanceUID = maker.uid("series")
+        made.SOPClassUID, made.SOPInstanceUID = sop_class, maker.uid(f"{sop_class} instance")
+        made.SeriesInstanceUID = maker.uid(f"{sop_class} series")
         now = datetime.now()
         made.InstanceCreationDate, made.InstanceCreationTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
         made.Manufacturer, made.ManufacturerModelName = "medseg", maker.algorithm

@@ -148,7 +148,7 @@ def _contour(number: int, plane: Plane, reference: Reference, outline: Corners) 
 
 
 def _points(plane: Plane, outline: Corners) -> list[str]:
-    """Corners of pixels -> ``x, y, z, x, ...`` in LPS mm: a thousandth of a millimetre, finer for tiny pixels."""
+    """Corners of pixels -> ``x, y, z, x, ...`` in LPS mm: to 0.001 mm, finer for tiny pixels."""
     assert plane.position and plane.orientation and plane.spacing_mm  # `origin_of` refuses others
     along_row, down_column = np.reshape(plane.orientation, (2, 3))
     between_rows, between_columns = plane.spacing_mm
