@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medseg.imaging.dicom_marks import TOP_TAGS, Mark, Marks, marks_of
 from medseg.imaging.dicom_mosaic import PRIVATE_TAGS, MosaicError, is_mosaic, tiles_of
+from medseg.imaging.dicom_quick import glance, wanted
 from medseg.imaging.dicom_values import numbers_of, text_of, words_of
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ReferencedSeriesSequence",
 ]
 # fmt: on
-_ALL_TAGS = list(dict.fromkeys([*_TAGS, *TOP_TAGS, *PRIVATE_TAGS]))
+_ALL_TAGS: list[Any] = list(dict.fromkeys([*_TAGS, *TOP_TAGS, *PRIVATE_TAGS]))
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Header:
     bits: int
     has_pixels: bool
     modality_lut: bool
-    burned_in: bool
+    burned_in: str
     planes: tuple[Plane, ...]
     sop_uid: str = field(repr=False)
     series_uid: str = field(repr=False)
@@ -141,9 +143,12 @@ def read_header(file: Path) -> Header | None:
     """
     from pydicom import dcmread
 
-    if not is_dicom(file):
-        return None
     try:
+        plain = glance(file, _asked())
+        if plain is not None:
+            return _header(file, plain, plain.syntax)  # type: ignore[arg-type]  # it has what is used here
+        if not is_dicom(file):
+            return None
         with tolerant():
             syntax = _syntax(file)
             if syntax == DEFLATED:
@@ -152,6 +157,11 @@ def read_header(file: Path) -> Header | None:
             return _header(file, dataset, syntax)
     except Exception:  # a parser fed with damaged bytes may raise anything; the file is no image then
         return None
+
+
+@cache
+def _asked() -> dict[int, str]:
+    return wanted(_ALL_TAGS)
 
 
 def _syntax(file: Path) -> str:
@@ -165,9 +175,7 @@ def _syntax(file: Path) -> str:
 
 
 def _nothing_but(file: Path, syntax: str) -> Header:
-    return Header(
-        file, syntax, "", "", (), 0, 0, 0, 0, "", 0, False, False, False, (), "", "", "", "", "", ""
-    )
+    return Header(file, syntax, "", "", (), 0, 0, 0, 0, "", 0, False, False, "", (), "", "", "", "", "", "")
 
 
 def _header(file: Path, dataset: Dataset, syntax: str) -> Header | None:
@@ -187,7 +195,7 @@ def _header(file: Path, dataset: Dataset, syntax: str) -> Header | None:
         bits=_whole(dataset, "BitsAllocated"),
         has_pixels=_whole(dataset, "Rows") > 0,
         modality_lut="ModalityLUTSequence" in dataset,
-        burned_in=text_of(dataset, "BurnedInAnnotation").upper() == "YES",
+        burned_in=text_of(dataset, "BurnedInAnnotation").upper(),
         planes=(),
         sop_uid=text_of(dataset, "SOPInstanceUID"),
         series_uid=text_of(dataset, "SeriesInstanceUID"),

@@ -38,4 +38,4 @@ def words_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
         value: Any = dataset.get(keyword)
     except (ValueError, TypeError):
         return ()
-    return (value,) if isinstance(value, str) else tuple(str(v) for v in value or ())
+    return (value.strip(),) if isinstance(value, str) else tuple(str(v).strip() for v in value or ())
