@@ -14,6 +14,8 @@ from medseg.core.values import digest, identity_of
 F = TypeVar("F", bound=Callable[..., None])
 
 RECORD = "record.json"
+_NAMED = 6
+"""Changed inputs named in a message; the rest are counted."""
 KEY, BEGUN = ".key", ".begun"
 """Marks in an unfinished folder: what it will be, and that a worker took it up. Gone when it is whole."""
 
@@ -125,7 +127,12 @@ def why_again(record: Mapping[str, Any] | None, parts: Mapping[str, Any]) -> str
         return "new"
     before = record.get("inputs", {})
     changed = [k for k in {**before, **parts} if before.get(k) != parts.get(k)]
-    return ("changed: " + ", ".join(sorted(changed))) if changed else "key differs"
+    if not changed:
+        return "key differs"
+    # what all items share says more than the names of hundreds of them
+    changed.sort(key=lambda part: (part.startswith("item."), part))
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return f"changed: {', '.join(changed[:_NAMED])}{more}"
 
 
 def damage(folder: Path, record: Mapping[str, Any]) -> str | None:

@@ -107,7 +107,7 @@ def test_the_reason_names_what_changed() -> None:
     old = key_parts(INFO, {"image": "a", "mask": "b"}, {"settings": Settings()})
     new = key_parts(INFO, {"image": "a", "mask": "c"}, {"settings": Settings(spacing_mm=2)})
     assert why_again(None, new) == "new"
-    assert why_again({"inputs": old}, new) == "changed: item.mask, settings"
+    assert why_again({"inputs": old}, new) == "changed: settings, item.mask"
     assert why_again({"inputs": old}, old) == "key differs"
 
 
@@ -137,3 +137,9 @@ def test_an_unfinished_folder_is_kept_for_its_own_key_and_emptied_for_another(tm
     assert not (partial / ".77.tmp.checkpoint").exists()
     open_partial(partial, "key2")
     assert not (partial / "checkpoint").exists()
+
+
+def test_many_changes_are_counted_and_what_all_share_is_named_first():
+    parts = {f"item.{n:03d}": n for n in range(100)} | {"plan": 1}
+    said = why_again({"inputs": {}}, parts)
+    assert said.startswith("changed: plan, item.000") and said.endswith("and 95 more")
