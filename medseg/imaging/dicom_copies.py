@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_header import Plane
-from medseg.imaging.dicom_pixels import picture_digest
+from medseg.imaging.dicom_pixels import picture_digest, stored_values
+
+_TIMELESS = ("content", "instance")  # marks that a second sending may change
 
 
 def without_copies(planes: Sequence[Plane]) -> tuple[list[Plane], int]:
     """Planes with copies left out, and how many these were.
 
-    A copy has the instance UID of another plane, or its place, echo and kind, and the same picture.
+    A copy has the instance UID of another file, or the places, echo, kind and marks of all its planes,
+    and the same picture. Of copies the one with the lowest instance UID stays, whatever the order of
+    files.
 
     Raises
     ------
     CaseError
         Two different images carry one instance UID.
     """
-    kept: dict[tuple[str, int], Plane] = {}
-    nameless = []
-    for plane in planes:
-        twin = kept.setdefault((plane.sop_uid, plane.frame), plane) if plane.sop_uid else plane
-        if not plane.sop_uid:
-            nameless.append(plane)
-        elif twin is not plane and (_picture(twin) != _picture(plane) or twin.position != plane.position):
+    files: dict[Path, list[Plane]] = {}
+    for plane in sorted(planes, key=lambda p: (p.sop_uid, str(p.file), p.frame)):
+        files.setdefault(plane.file, []).append(plane)
+    kept = [plane for some in _without_twins(_once_each(list(files.values()))) for plane in some]
+    return kept, len(planes) - len(kept)
+
+
+def _once_each(files: list[list[Plane]]) -> list[list[Plane]]:
+    named: dict[str, list[Plane]] = {}
+    nameless = [some for some in files if not some[0].sop_uid]
+    for some in files:
+        twin = named.setdefault(some[0].sop_uid, some) if some[0].sop_uid else some
+        if twin is not some and (_places(twin) != _places(some) or len(set(_pictures([twin, some]))) > 1):
             raise CaseError("two different images carry the same instance UID", mend="send the series again")
-    single = _without_twins([*kept.values(), *nameless])
-    return single, len(planes) - len(single)
+    return [*named.values(), *nameless]
 
 
-def _without_twins(planes: list[Plane]) -> list[Plane]:
-    """Pictures are compared only where several single-frame images lie at one place: reading them costs."""
-    crowd = Counter(_spot(p) for p in planes)
-    seen = set()
+def _without_twins(files: list[list[Plane]]) -> list[list[Plane]]:
+    """Pictures are compared only where several files claim the same places: reading them costs."""
+    crowds: dict[Hashable, list[list[Plane]]] = {}
+    for some in files:
+        crowds.setdefault(tuple(map(_spot, some)), []).append(some)
     kept = []
-    for plane in planes:
-        if crowd[_spot(plane)] > 1 and plane.frame == 0:
-            name = (_spot(plane), _picture(plane))
-            if name in seen:
-                continue
-            seen.add(name)
-        kept.append(plane)
+    for crowd in crowds.values():
+        names = _pictures(crowd) if len(crowd) > 1 else [""]
+        kept += dict(zip(reversed(names), reversed(crowd), strict=True)).values()
     return kept
 
 
-def _spot(plane: Plane) -> tuple[object, ...]:
-    return plane.position, plane.orientation, plane.echo, plane.image_type, plane.frame
+def _spot(plane: Plane) -> Hashable:
+    marks = tuple(mark for mark in plane.marks if mark[0] not in _TIMELESS)
+    return plane.position, plane.orientation, plane.echo, plane.image_type, plane.frame, marks
 
 
-def _picture(plane: Plane) -> str:
-    return f"{picture_digest(plane.file)} {plane.slope} {plane.intercept}"
+def _places(planes: list[Plane]) -> list[Hashable]:
+    return [(plane.frame, plane.position) for plane in planes]
+
+
+def _pictures(files: list[list[Plane]]) -> list[str]:
+    """A name for the picture of each file; decoded first where some are compressed and some are not."""
+    firsts = [some[0] for some in files]
+    if len({plane.compressed for plane in firsts}) == 1:
+        return [f"{picture_digest(p.file)} {p.slope} {p.intercept}" for p in firsts]
+    claimed = max(4 * len(some) * some[0].rows * some[0].columns for some in files)
+    decoded = [stored_values([p.file], p.compressed, claimed)[0] for p in firsts]
+    names = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in decoded]
+    return [f"{name} {p.slope} {p.intercept}" for name, p in zip(names, firsts, strict=True)]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from medseg.core.errors import CaseError
 from medseg.imaging.deidentify import keyed_hash
 from medseg.imaging.dicom_copies import without_copies
-from medseg.imaging.dicom_geometry import extends, parts_of, refuse_unplaced, stack
+from medseg.imaging.dicom_geometry import by_position, directions_of, extends, refuse_unplaced
 from medseg.imaging.dicom_header import Header, Plane
+from medseg.imaging.dicom_mend import Mend
+from medseg.imaging.dicom_parts import Part, names_of, parts_of
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
+from medseg.imaging.dicom_slices import stack
 from medseg.imaging.dicom_verdict import modality_of, remarks, verdict
+from medseg.imaging.dicom_words import said
 from medseg.imaging.grid import Grid
 
 
@@ -24,21 +30,31 @@ class Series:
     Attributes
     ----------
     uid_hash : str
-        Keyed hash of the series (of its part, when one series holds several volumes).
+        Keyed hash of the volume: of the series UID and the lowest instance UID (and frame) it is made of,
+        so that it is the same with and without the other volumes of the series.
     modality : str
-        ``CT``, ``MR`` or ``PT``.
+        ``CT``, ``MR``, ``PT``; of pictures ``CR``, ``DX``, ``MG``, ``US``, ``XA``, ``RF``, else ``OT``.
     grid : Grid
-        Of the array ``[column, row, slice]``, RAS mm.
+        Of the array ``[column, row, slice]``, RAS mm: the grid the volume is delivered on.
     derived : bool
         The scanner calls it derived: computed from other images.
     notes : tuple of str
         Remarks for the report, without identifiers.
     part : str
         Names this volume among several in the same files, the same on every reading; else empty.
+    contrast : str
+        What sets it apart from the other volumes of its series, such as ``echo 2 of 2, TE 7.4 ms``; also
+        the first of the notes. Empty when it is the only one.
+    number : int
+        Which volume of its series it is, from 1, in the order of contrasts and time.
+    mends : tuple of Mend
+        What was mended, with numbers.
     policy : DicomPolicy
         How it is read.
     description : str
         What the scanner calls the series: free text, in memory only, for selection.
+    picture : bool
+        One image that stands for itself (`dicom_picture`): no position, one plane.
     patient_key, study_uid, series_uid, frame_of_reference : str
         Identifying; live in memory only and never show in `repr`.
     """
@@ -50,6 +66,9 @@ class Series:
     derived: bool = False
     notes: tuple[str, ...] = ()
     part: str = ""
+    contrast: str = ""
+    number: int = 1
+    mends: tuple[Mend, ...] = ()
     policy: DicomPolicy = DEFAULT
     patient_key: str = field(default="", repr=False)
     study_uid: str = field(default="", repr=False)
@@ -57,6 +76,7 @@ class Series:
     frame_of_reference: str = field(default="", repr=False)
     pixel_bytes: int = 0
     description: str = field(default="", repr=False)
+    picture: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -104,7 +124,7 @@ def series_of(
     """
     judged: dict[tuple[str, str, str], list[Header]] = {}
     for header in headers:
-        judged.setdefault((*verdict(header), modality_of(header)), []).append(header)
+        judged.setdefault((*verdict(header, policy), modality_of(header)), []).append(header)
     name = keyed_hash(_name(headers), key)
     taken = [h for (status, _, _), some in judged.items() for h in some if status == "taken"]
     bad = [h for (status, _, _), some in judged.items() for h in some if status == "refused"]
@@ -126,43 +146,76 @@ def _volumes(
         _refuse_mixed(headers)
         planes, copies = without_copies([p for h in headers for p in h.planes])
         refuse_unplaced(planes)
-        parts = parts_of(planes)
     except CaseError as error:
         yield _refused(name, headers, error)
         return
-    for number, part in enumerate(parts):
-        own = keyed_hash(f"{_name(headers)}#{number}", key) if len(parts) > 1 else name
-        if len(part) == 1 and len(parts) > 1:
-            yield _left_out(own, headers[:1], "skipped", "a single image of other geometry than its series")
+    parts = parts_of(planes)
+    own_headers = _headers_of(headers)
+    for number, (part, called) in enumerate(zip(parts, names_of(parts, planes), strict=True), start=1):
+        own = keyed_hash(f"{_name(headers)}#{_identity(part)}", key)
+        some = own_headers(part)
+        leftover = _leftover(part, parts)
+        if leftover:
+            yield _left_out(own, some, "skipped", leftover)
             continue
         try:
             _refuse_outsider(part, parts)
-            yield _series(part, own, headers, copies, str(number) if len(parts) > 1 else "", policy)
+            _refuse_incomplete(part, parts)
+            series = _series(part, own, some, policy)
         except CaseError as error:
-            yield _refused(own, headers, error)
+            yield _refused(own, some, error)
+            continue
+        contrast = said(part.splits)
+        first = (contrast, f"{copies} exact copies of images left out" if copies else "")
+        notes = (*filter(None, first), *series.notes)
+        yield replace(series, part=called, contrast=contrast, number=number, notes=notes)
 
 
-def _series(
-    part: list[Plane], name: str, headers: Sequence[Header], copies: int, which: str, policy: DicomPolicy
-) -> Series:
-    planes, grid, notes = stack(part)
+def _headers_of(headers: Sequence[Header]) -> Callable[[Part], list[Header]]:
+    by_file = {header.file: header for header in headers}
+    return lambda part: [by_file[f] for f in dict.fromkeys(p.file for p in part.planes)]
+
+
+def _series(part: Part, name: str, headers: Sequence[Header], policy: DicomPolicy) -> Series:
+    made = stack(part.planes, policy)
     first = headers[0]
-    said = dict.fromkeys(remark for header in headers for remark in remarks(header))
+    remarked = dict.fromkeys(remark for header in headers for remark in remarks(header))
+    derived = sum(plane.image_type[:1] == ("DERIVED",) for plane in made.planes)
+    mixed = f"{derived} of {len(made.planes)} images are derived from others"
     return Series(
         uid_hash=name,
         modality=modality_of(first),
-        planes=planes,
-        grid=grid,
-        derived=any(plane.image_type[:1] == ("DERIVED",) for plane in planes),
-        part=which,
+        planes=made.planes,
+        grid=made.grid,
+        derived=derived > 0,
+        mends=made.mends,
         policy=policy,
-        notes=(*([f"{copies} exact copies of images left out"] if copies else []), *notes, *said),
+        notes=(*made.notes, *([mixed] if 0 < derived < len(made.planes) else []), *remarked),
         patient_key=first.patient or first.study_uid or first.frame_of_reference,
         study_uid=first.study_uid,
         series_uid=first.series_uid,
         frame_of_reference=first.frame_of_reference,
         pixel_bytes=max(h.claimed_bytes for h in headers),
     )
+
+
+def _identity(part: Part) -> str:
+    """What a volume is made of, whatever else its series holds."""
+    if all(plane.sop_uid for plane in part.planes):
+        return min(f"{plane.sop_uid}:{plane.frame:06d}" for plane in part.planes)
+    return str(
+        sorted((str(p.position), str(p.orientation), str(p.echo), p.frame, str(p.marks)) for p in part.planes)
+    )
+
+
+def _leftover(part: Part, parts: Sequence[Part]) -> str:
+    """Why a single image beside volumes is none itself; empty when it is, or when it is a lost slice."""
+    if len(part.planes) > 1 or len(parts) == 1 or (part.positions == 1 and part.splits):
+        return ""
+    if part.positions == 1:
+        return "a single image of other geometry than its series"
+    kind = part.splits and part.splits[-1].name in ("kind", "component")
+    return "a single image of another kind than its series" if kind else ""
 
 
 def _refused(name: str, headers: Sequence[Header], error: CaseError) -> LeftOut:
@@ -198,16 +251,43 @@ def _refuse_mixed(headers: Sequence[Header]) -> None:
             )
 
 
-def _refuse_outsider(part: list[Plane], parts: list[list[Plane]]) -> None:
-    """A lone image where the next slice should lie, with another matrix or direction, was a slice."""
+def _refuse_outsider(part: Part, parts: Sequence[Part]) -> None:
+    """Images where further slices should lie, with another matrix or direction, were slices of the stack."""
     for other in parts:
-        if len(other) == 1 and other is not part and extends(part, other[0]):
-            raise CaseError(
-                "matrix, pixel spacing or orientation changes within the stack",
-                evidence=f"{part[0].columns} x {part[0].rows} at {part[0].spacing_mm} mm, one image "
-                f"{other[0].columns} x {other[0].rows} at {other[0].spacing_mm} mm",
-                mend="send the series again, or leave it out",
-            )
+        pair = sorted((part, other), key=lambda p: -len(p.planes))
+        if other.geometry == part.geometry or not all(extends(pair[0].planes, p) for p in pair[1].planes):
+            continue
+        a, b = part.planes[0], other.planes[0]
+        raise CaseError(
+            "matrix, pixel spacing or orientation changes within the stack",
+            evidence=f"{len(part.planes)} image(s) {a.columns} x {a.rows} at {a.spacing_mm} mm, "
+            f"{len(other.planes)} image(s) {b.columns} x {b.rows} at {b.spacing_mm} mm",
+            mend="send the series again, or leave it out",
+        )
+
+
+def _refuse_incomplete(part: Part, parts: Sequence[Part]) -> None:
+    """A volume that lacks positions which others of its geometry have; slabs side by side are whole."""
+    lacking = part.positions - len(by_position(part.planes))
+    if not part.splits or not lacking:
+        return
+    others = [p for p in parts if p.geometry == part.geometry and p is not part]
+    if any(_overlap(part, other) for other in others):
+        raise CaseError(
+            f"incomplete: {lacking} of {part.positions} positions have no image ({said(part.splits)})",
+            evidence=f"{len(part.planes)} images; the volumes beside it reach further",
+            mend="send the whole series again, or leave this volume out",
+        )
+
+
+def _overlap(a: Part, b: Part) -> bool:
+    """Whether the two reach into each other along the normal."""
+    normal = directions_of(a.planes[0])[2]
+    (low_a, high_a), (low_b, high_b) = (
+        (min(along), max(along))
+        for along in ([float(np.asarray(p.position, float) @ normal) for p in part.planes] for part in (a, b))
+    )
+    return max(low_a, low_b) <= min(high_a, high_b)
 
 
 def _name(headers: Sequence[Header]) -> str:
