@@ -1,214 +1,206 @@
-"""Reading DICOM SEG: each frame is laid onto the grid by its own position, nothing by its number."""
+"""Reading DICOM SEG: each frame is laid where it lies in the patient, nothing by its number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
-from medseg.imaging.dicom_header import numbers_of, read_header, text_of, tolerant
-from medseg.imaging.dicom_pixels import stored_values
-from medseg.imaging.dicom_verdict import SEG_CLASS
-from medseg.imaging.grid import Grid, ras_from_lps
+from medseg.imaging.dicom_header import Header, numbers_of, read_header, text_of
+from medseg.imaging.dicom_layers import Canvas, Overlap, draw, empty_canvas, overlap_notes
+from medseg.imaging.dicom_laying import Finder, on_grid, on_planes, outside, window
+from medseg.imaging.dicom_references import KINDS, refuse_other_frame
+from medseg.imaging.dicom_seg_frames import frames_of
+from medseg.imaging.dicom_segments import header_of_seg, segment_labels, segment_names, segment_values
+from medseg.imaging.dicom_series import Series
+from medseg.imaging.dicom_stack import labels_of
+from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
-from medseg.imaging.labels import Code, Label, Labels
+from medseg.imaging.labels import Labels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_DRIFT_TOL = 0.25
-_VOXEL_TOL = 0.05  # of a voxel: positions of a stack may jitter by 1 % of the gap
+__all__ = ["read_seg", "seg_with_notes", "segment_labels", "segment_names"]
+
+THRESHOLD = 0.5
+"""A pixel of a fractional segmentation belongs to the segment from this fraction on."""
+
+T = TypeVar("T")
+ToValues = Callable[[int, NDArray[Any]], NDArray[Any]]
+"""Segment number and stored picture -> label values."""
+
+
+@dataclass(frozen=True)
+class _Seg:
+    """One SEG object opened: its header, what its segments are worth, and which object it is."""
+
+    header: Header
+    dataset: Dataset = field(repr=False)
+    values: Mapping[int, int]
 
 
 def read_seg(
-    file: str | Path, grid: Grid, *, labels: Labels | None = None, frame_of_reference: str | None = None
+    files: str | Path | Sequence[str | Path],
+    place: Series | Grid,
+    *,
+    labels: Labels | None = None,
+    frame_of_reference: str | None = None,
+    overlap: Overlap = "refuse",
+    threshold: float = THRESHOLD,
 ) -> Image:
-    """The segments of a binary DICOM SEG as a label map ``[1, I, J, K]`` (uint8) on `grid`.
+    """The segments of DICOM SEG objects as one label map ``[1, I, J, K]``; see `seg_with_notes`."""
+    return seg_with_notes(
+        files, place, labels=labels, frame_of_reference=frame_of_reference, overlap=overlap,
+        threshold=threshold,
+    )[0]  # fmt: skip
+
+
+def seg_with_notes(
+    files: str | Path | Sequence[str | Path],
+    place: Series | Grid,
+    *,
+    labels: Labels | None = None,
+    frame_of_reference: str | None = None,
+    overlap: Overlap = "refuse",
+    threshold: float = THRESHOLD,
+) -> tuple[Image, tuple[str, ...]]:
+    """The segments of DICOM SEG objects (binary, fractional, label map) as one label map, with remarks.
 
     Parameters
     ----------
-    grid : Grid
-        Of the image it belongs to; planes of the SEG must lie on its voxels, in any order of axes.
+    files : path or sequence of path
+        Several objects of one series are merged when they hold different labels.
+    place : Series or Grid
+        The series they were drawn on: frames are laid onto its own planes, and the map is delivered as
+        the series is (`dicom_stack.labels_of`). Or a grid on whose voxels they lie, in any order of axes.
     labels : tuple of Label, optional
-        Segments take the value of the label of their name (case and blanks ignored). Without it a
-        segment's value is its number.
+        Segments take the value of the label of their name (case, blanks and ``_`` ignored). Without
+        them a segment's value is its number.
     frame_of_reference : str, optional
-        UID of the image's frame of reference; another one is refused.
+        UID of the frame of reference of a grid; a series has its own. Another one is refused, and so is
+        one that is named by only one of the two.
+    overlap : {"refuse", "first", "last"}
+        Voxels in several segments: refuse, or give them to the smaller or the greater label value.
+    threshold : float
+        Fraction (PROBABILITY or OCCUPANCY, 0 to 1) from which on a pixel belongs to a segment.
+
+    Returns
+    -------
+    image, notes
+        ``uint8`` (``uint16`` with values above 255), ``[1, I, J, K]``.
 
     Raises
     ------
     CaseError
-        Not a binary SEG, a damaged one, one of another place, overlapping segments, or segment names
-        that `labels` does not hold.
+        Not a SEG, a damaged one, one of another place or frame of reference, overlapping segments, a label
+        in two objects, or segment names that `labels` does not hold.
     """
-    path = Path(file)
-    header = read_header(path)
-    if header is None or header.sop_class != SEG_CLASS:
-        raise CaseError("the file is not a DICOM Segmentation", file=str(path))
-    if frame_of_reference and header.frame_of_reference != frame_of_reference:
-        raise CaseError(
-            "the segmentation belongs to another frame of reference than the image",
-            file=str(path), mend="pair it with the series it was drawn on",
-        )  # fmt: skip
+    several = [Path(f) for f in ([files] if isinstance(files, str | Path) else files)]
+    frame = place.frame_of_reference if isinstance(place, Series) else frame_of_reference
+    segs = [_careful(file, lambda file=file: _opened(file, labels, frame)) for file in several]
+    owners = _owners(segs)
+    shape = (len(place.planes), *place.shape[1::-1]) if isinstance(place, Series) else place.shape
+    canvas = empty_canvas(shape, owners, overlap)
+    find = on_planes(place, canvas.array) if isinstance(place, Series) else on_grid(place, canvas.array)
+    notes = [n for s in segs for n in _careful(s.header.file, lambda s=s: _drawn(s, canvas, find, threshold))]
+    notes += _careful(several[0], lambda: overlap_notes(canvas, owners))
+    whole = labels_of(canvas.array, place) if isinstance(place, Series) else Image(canvas.array[None], place)
+    return whole, tuple(dict.fromkeys(notes))
+
+
+def _opened(file: Path, labels: Labels | None, frame: str | None) -> _Seg:
+    header = read_header(file)
+    if header is None or KINDS.get(header.sop_class) != "seg":
+        raise CaseError("the file is not a DICOM Segmentation")
+    if frame is not None:
+        refuse_other_frame(header.frame_of_reference, frame, "seg", str(file))
+    dataset = header_of_seg(file)
+    return _Seg(header, dataset, segment_values(dataset, labels, file))
+
+
+def _careful(file: Path, work: Callable[[], T]) -> T:
+    """The work done; what a damaged file makes fail is told as such, with the file."""
     try:
-        return _laid_out(path, grid, labels, header.compressed, header.claimed_bytes)
+        return work()
     except CaseError as error:
-        error.file = error.file or str(path)
+        error.file = error.file or str(file)
         raise
-    except (ValueError, AttributeError, IndexError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, IndexError, KeyError, TypeError, StopIteration) as error:
         raise CaseError(
-            "the segmentation lacks parts that it must have", file=str(path), evidence=type(error).__name__
+            "the segmentation lacks parts that it must have", file=str(file), evidence=type(error).__name__
         ) from error
 
 
-def segment_names(file: str | Path) -> dict[int, str]:
-    """Segment number -> segment label of a DICOM SEG."""
-    return {int(s.SegmentNumber): text_of(s, "SegmentLabel") for s in _dataset(Path(file)).SegmentSequence}
+def _owners(segs: Sequence[_Seg]) -> dict[int, str]:
+    """Label value -> whose it is, in words without names; a label in two objects is refused."""
+    owners: dict[int, str] = {}
+    for index, seg in enumerate(segs, start=1):
+        of = f" of object {index}" if len(segs) > 1 else ""
+        twice = [number for number, value in seg.values.items() if value in owners]
+        if twice:
+            raise CaseError(
+                "two segmentations of this image hold the same label",
+                file=str(seg.header.file),
+                evidence=f"segment {twice[0]}{of}, and {owners[seg.values[twice[0]]]}",
+                mend="leave the one that counts in the folder, and take the other away",
+            )
+        owners |= {value: f"segment {n}{of}" for n, value in reversed(list(seg.values.items()))}
+    return owners
 
 
-def segment_labels(file: str | Path) -> Labels:
-    """The segments of a DICOM SEG as labels: value = segment number, with coded terms and colour.
-
-    Segments without a name are left out; a term that is missing stays the default of `Label`.
-    """
-    return tuple(_label(s) for s in _dataset(Path(file)).SegmentSequence if text_of(s, "SegmentLabel"))
-
-
-def _label(segment: Dataset) -> Label:
-    terms = {
-        "category": _code(segment, "SegmentedPropertyCategoryCodeSequence"),
-        "type": _code(segment, "SegmentedPropertyTypeCodeSequence"),
-    }
-    return Label(
-        value=int(segment.SegmentNumber),
-        name=text_of(segment, "SegmentLabel")[:64],
-        colour=_colour(segment),
-        **{name: code for name, code in terms.items() if code is not None},
-    )
-
-
-def _code(segment: Dataset, sequence: str) -> Code | None:
-    items = segment.get(sequence) or ()
-    parts = (
-        [text_of(items[0], n) for n in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")]
-        if items
-        else []
-    )
-    return Code(value=parts[0], scheme=parts[1], meaning=parts[2]) if all(parts) and parts else None
-
-
-def _colour(segment: Dataset) -> str:
-    from highdicom.color import CIELabColor
-
-    value = segment.get("RecommendedDisplayCIELabValue")
-    if not value or len(value) != 3:
-        return ""
-    return "#" + "".join(f"{int(c):02x}" for c in CIELabColor.from_dicom_value(list(value)).to_rgb())
-
-
-def _laid_out(path: Path, grid: Grid, labels: Labels | None, compressed: bool, size: int) -> Image:
-    dataset = _dataset(path)
-    if text_of(dataset, "SegmentationType") != "BINARY":
+def _drawn(seg: _Seg, canvas: Canvas, find: Finder, threshold: float) -> tuple[str, ...]:
+    """Draw all frames of one object; remarks for the report."""
+    kind = text_of(seg.dataset, "SegmentationType").upper()
+    if kind not in _READERS:
         raise CaseError(
-            "only binary segmentations can be read", evidence=text_of(dataset, "SegmentationType")
+            "the segmentation is of a kind that is not known",
+            mend="export it as BINARY, FRACTIONAL or LABELMAP",
         )
-    values = _values(dataset, labels)
-    pictures = stored_values([path], compressed, size)[0]
-    result = np.zeros(grid.shape, np.uint8)
-    clashes = 0
-    for number, affine, picture in _frames(dataset, pictures):
-        voxels = _voxels(picture, affine, grid)
-        clashes += int((~np.isin(result[voxels], (0, values[number]))).sum())
-        result[voxels] = values[number]
-    if clashes:
-        raise CaseError(
-            "segments overlap: no label map can hold them", evidence=f"{clashes} voxels in two segments"
-        )
-    return Image(result[None], grid)
+    to_values, notes = _READERS[kind](seg, canvas.array.dtype, threshold)
+    for number, affine, picture in frames_of(seg.header, seg.dataset):
+        values = to_values(number, picture)
+        found = find(affine)
+        if found is None:
+            outside(values)
+        else:
+            draw(canvas, *window(*found, values))
+    return notes
 
 
-def _dataset(path: Path) -> Dataset:
-    from pydicom import dcmread
-
-    with tolerant():
-        return dcmread(path, stop_before_pixels=True, force=True)
+def _binary(seg: _Seg, kind: np.dtype[Any], threshold: float) -> tuple[ToValues, tuple[str, ...]]:
+    return lambda number, picture: (picture != 0) * kind.type(seg.values[number]), ()
 
 
-def _values(dataset: Dataset, labels: Labels | None) -> dict[int, int]:
-    """Segment number -> value in the label map."""
-    names = {int(s.SegmentNumber): text_of(s, "SegmentLabel") for s in dataset.SegmentSequence}
-    if labels is None:
-        return {number: number for number in names}
-    known = {_plain(label.name): label.value for label in labels}
-    unknown = [name for name in names.values() if _plain(name) not in known]
-    if unknown:
-        raise CaseError(
-            f"{len(unknown)} segment(s) have names that no label has",
-            evidence=f"segments: {', '.join(names.values())}; labels: {', '.join(x.name for x in labels)}",
-            mend="name the labels of the configuration as the segments are named",
-        )
-    return {number: known[_plain(name)] for number, name in names.items()}
+def _fractional(seg: _Seg, kind: np.dtype[Any], threshold: float) -> tuple[ToValues, tuple[str, ...]]:
+    most = (numbers_of(seg.dataset, "MaximumFractionalValue") or (0.0,))[0]
+    if not most > 0:
+        raise CaseError("the segmentation does not say which value means the whole of a pixel")
+    note = f"a fractional segmentation: pixels belong to a segment from {threshold:g} on"
+    return lambda number, picture: (picture >= threshold * most) * kind.type(seg.values[number]), (note,)
 
 
-def _plain(name: str) -> str:
-    return "".join(name.lower().replace("_", " ").split())
+def _label_map(seg: _Seg, kind: np.dtype[Any], threshold: float) -> tuple[ToValues, tuple[str, ...]]:
+    table = np.full(2**16, -1, np.int64)
+    padding = numbers_of(seg.dataset, "PixelPaddingValue")
+    for background in (0.0, *(padding or ())):
+        table[int(background)] = 0
+    table[list(seg.values)] = list(seg.values.values())
+
+    def values(number: int, picture: NDArray[Any]) -> NDArray[Any]:
+        found = table[picture]
+        if found.min(initial=0) < 0:
+            strange, counts = np.unique(picture[found < 0], return_counts=True)
+            seen = [f"{v}: {n} pixels" for v, n in zip(strange[:8], counts[:8], strict=True)]
+            raise CaseError("the label map holds numbers that no segment has", evidence=", ".join(seen))
+        return found
+
+    return values, ()
 
 
-def _frames(
-    dataset: Dataset, pictures: NDArray[Any]
-) -> Iterator[tuple[int, NDArray[np.float64], NDArray[Any]]]:
-    """Segment number, affine (column, row, normal -> RAS mm) and picture ``[row, column]`` of each frame."""
-    groups = dataset.PerFrameFunctionalGroupsSequence
-    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
-    if len(groups) != len(pictures):
-        raise CaseError(
-            "the segmentation is cut off", evidence=f"{len(pictures)} frames for {len(groups)} places"
-        )
-    for group, picture in zip(groups, pictures, strict=True):
-        places = [item for g in (group, *shared) for e in g if e.VR == "SQ" and e.value for item in e.value]
-        number = int(next(p for p in places if "ReferencedSegmentNumber" in p).ReferencedSegmentNumber)
-        yield number, _affine(places), picture
-
-
-def _voxels(picture: NDArray[Any], affine: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.int64], ...]:
-    """Indices in `grid` of the pixels that are set; refused unless pixels and voxels coincide."""
-    step = np.linalg.inv(grid.affine) @ affine
-    turn, start = np.rint(step[:3, :2]).astype(int), np.rint(step[:3, 3]).astype(int)
-    drift = np.abs(step[:3, :2] - turn) @ np.array(picture.shape[::-1])
-    straight = (np.abs(turn).sum(axis=0) == 1).all() and np.abs(turn).sum(axis=1).max() == 1
-    if not straight or drift.max() > _DRIFT_TOL or np.abs(step[:3, 3] - start).max() > _VOXEL_TOL:
-        raise CaseError(
-            "the segmentation does not lie on the voxels of the image",
-            evidence=f"a frame at voxel {np.round(step[:3, 3], 3).tolist()}, pixel steps "
-            f"{np.round(step[:3, :2].T, 3).tolist()} voxels",
-            mend="pair it with the series it was drawn on",
-        )
-    rows, columns = np.nonzero(picture)
-    index = start + np.outer(columns, turn[:, 0]) + np.outer(rows, turn[:, 1])
-    if ((index < 0) | (index >= grid.shape)).any():
-        raise CaseError(
-            "the segmentation reaches outside the image",
-            evidence=f"voxels {index.min(0).tolist()} to {index.max(0).tolist()}, image {grid.shape}",
-            mend="pair it with the series it was drawn on",
-        )
-    return tuple(index.T)
-
-
-def _affine(places: list[Dataset]) -> NDArray[np.float64]:
-    def first(keyword: str, count: int) -> NDArray[np.float64]:
-        found = next((n for n in (numbers_of(p, keyword) for p in places) if n), ())
-        if len(found) != count or not np.isfinite(found).all():
-            raise CaseError(f"the segmentation has frames without {keyword}")
-        return np.array(found)
-
-    rows_mm, columns_mm = first("PixelSpacing", 2)
-    row, column = first("ImageOrientationPatient", 6).reshape(2, 3)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = row * columns_mm, column * rows_mm
-    affine[:3, 2] = np.cross(row, column)
-    affine[:3, 3] = first("ImagePositionPatient", 3)
-    return ras_from_lps(affine)
+_READERS = {"BINARY": _binary, "FRACTIONAL": _fractional, "LABELMAP": _label_map}
