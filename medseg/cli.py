@@ -44,7 +44,16 @@ _TOLERANCE = _arg(
     "--tolerance-mm", type=float, default=1.0, metavar="MM", help="tolerance of NSD (default: 1.0)"
 )
 _LABELS = _arg("--labels", metavar="name=1,other=2", help="label names and values")
-_FORMATS = _arg("--format", default="nifti", metavar="nifti,seg", help="what to write for each case")
+_FORMATS = _arg(
+    "--format", default="nifti", metavar="nifti,seg,rtstruct,sr", help="what to write for each case"
+)
+_PREDICT_SETTINGS = _arg(
+    "overrides",
+    nargs="*",
+    metavar="key=value",
+    help="settings: dicom.tilt=shear keeps the voxels of a tilted gantry, dicom.burned_in=take, "
+    "dicom.uneven=resample, dicom.gaps=resample, output.seg=labelmap, output.holes=inner, ...",
+)
 _COHORT = [
     _arg(
         "--cohort-format",
@@ -88,6 +97,7 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _MODEL,
             _arg("src", metavar="SRC", help="a NIfTI file, a folder of cases, or a DICOM study"),
             _arg("out", metavar="OUT", help="folder for OUT/<case>.nii.gz and OUT/report.json"),
+            _PREDICT_SETTINGS,
             _FORMATS,
         ],
     ),

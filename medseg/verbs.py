@@ -101,10 +101,15 @@ def train(args: Namespace) -> Outcome:
 
 def predict(args: Namespace) -> Outcome:
     """A model on new images."""
+    from medseg.core.config import load_config
     from medseg.workflows.predicting import predict as journey
+    from medseg.workflows.settings import PredictSettings
 
     formats = tuple(part.strip() for part in args.format.split(",") if part.strip())
-    return journey(args.model, args.src, args.out, formats=formats, device=args.device, quiet=args.quiet)
+    chosen = dict(load_config(PredictSettings, None, args.overrides))
+    return journey(
+        args.model, args.src, args.out, formats=formats, device=args.device, quiet=args.quiet, **chosen
+    )
 
 
 def evaluate(args: Namespace) -> Outcome:

@@ -131,13 +131,13 @@ class Origin:
 MENDED = "Mask resampled onto tilted or uneven source slices"
 
 
-def origin_of(source: Series | Sequence[str | Path], what: str) -> Origin:
+def origin_of(source: Series | Origin | Sequence[str | Path], what: str) -> Origin:
     """Read what a derived object needs to know of its source.
 
     Parameters
     ----------
-    source : Series, or sequence of path
-        The series, or files that make exactly one.
+    source : Series, sequence of path, or Origin
+        The series, or files that make exactly one; an origin passes through.
     what : str
         The object to be written, such as ``DICOM SEG``: for the words of a refusal.
 
@@ -147,6 +147,8 @@ def origin_of(source: Series | Sequence[str | Path], what: str) -> Origin:
         The files make no single volume, or the object cannot refer to them: UIDs or positions are
         missing, or slices are tiles of one picture.
     """
+    if isinstance(source, Origin):
+        return source
     series = source if isinstance(source, Series) else series_of_files(source)
     headers = {file: _brief(file) for file in series.files}
     _refuse_nameless(series, what)
@@ -176,7 +178,7 @@ def numbered(mask: Image, labels: Labels, series: Series) -> NDArray[Any]:
     if unknown:
         counts = ", ".join(f"{v}: {int((mask.array == v).sum())} voxels" for v in unknown[:10])
         raise CaseError("the mask holds values that no label names", evidence=counts)
-    numbers = np.zeros(max(int(found.max()), *(label.value for label in labels)) + 1, _type_for(labels))
+    numbers = np.zeros(max(int(found.max()), 0, *(label.value for label in labels)) + 1, _type_for(labels))
     for number, label in enumerate(labels, start=1):
         numbers[label.value] = number
     return numbers[array]

@@ -34,7 +34,7 @@ _ORGANS = frozenset({"123037004", "91723000"})  # SNOMED CT: anatomical structur
 def write_rtstruct(
     mask: Image,
     labels: Labels,
-    source: Series | Sequence[str | Path],
+    source: Series | Origin | Sequence[str | Path],
     out_file: str | Path,
     *,
     holes: Holes = "keyhole",
@@ -52,7 +52,7 @@ def write_rtstruct(
         Label values ``[1, I, J, K]`` on the voxels of the source, in any order of axes.
     labels : tuple of Label
         What the values mean; ROI n is the n-th label. A label without voxels is listed without contours.
-    source : Series, or sequence of path
+    source : Series, sequence of path, or Origin
         The source series, or files that make exactly one. Patient and study are copied from them.
     holes : {"keyhole", "inner"}
         How holes are written; see `dicom_trace.outlines`.

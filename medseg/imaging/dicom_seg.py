@@ -32,7 +32,7 @@ _STAND_IN = "2.25.1000000."
 def write_seg(
     mask: Image,
     labels: Labels,
-    source: Series | Sequence[str | Path],
+    source: Series | Origin | Sequence[str | Path],
     out_file: str | Path,
     *,
     kind: SegKind = "binary",
@@ -54,7 +54,7 @@ def write_seg(
         Label values ``[1, I, J, K]`` on the voxels of the source, in any order of axes.
     labels : tuple of Label
         What the values mean; segment n is the n-th label. A label without voxels is still described.
-    source : Series, or sequence of path
+    source : Series, sequence of path, or Origin
         The source series, or files that make exactly one. Patient and study are copied from them.
     kind : {"binary", "labelmap"}
     seed : str, optional

@@ -58,7 +58,7 @@ def write_sr(
     mask: Image,
     image: Image,
     labels: Labels,
-    source: Series | Sequence[str | Path],
+    source: Series | Origin | Sequence[str | Path],
     seg_file: str | Path,
     out_file: str | Path,
     *,
@@ -82,7 +82,7 @@ def write_sr(
         What was segmented, on the voxels of the mask.
     labels : tuple of Label
         As in the SEG: segment n is the n-th label.
-    source : Series, or sequence of path
+    source : Series, sequence of path, or Origin
         The source series, or files that make exactly one.
     seg_file : path
         The DICOM SEG of this mask (`write_seg`): the segments that are referred to and their tracking

@@ -1,4 +1,4 @@
-"""Export: a mask goes back to the archive as a DICOM SEG of the series it was made from."""
+"""Export: a mask goes back to the archive as DICOM objects of the series it was made from."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from pathlib import Path
 
 from medseg.core.errors import CaseError
 from medseg.core.stage import Artifact, stage
-from medseg.data.cohort import Case
-from medseg.imaging.dicom_seg import write_seg
+from medseg.data.cohort import Case, Source
+from medseg.imaging.dicom_in import read_series, series_of_files
+from medseg.imaging.dicom_out import ObjectKind, write_objects
 from medseg.imaging.image import read_mask
 from medseg.imaging.labels import Labels
 
 
-@stage(version=1)
-def export(item: tuple[Artifact, Case], *, labels: Labels, out: Path) -> None:
-    """Write ``<case>.seg.dcm`` for ``mask.nii.gz`` and the case's DICOM source.
+@stage(version=2)
+def export(
+    item: tuple[Artifact, Case], *, labels: Labels, formats: tuple[ObjectKind, ...] = ("seg",), out: Path
+) -> None:
+    """Write ``<case>.seg.dcm`` (and what else is asked for) from ``mask.nii.gz`` and the DICOM source.
 
     Parameters
     ----------
@@ -22,26 +25,33 @@ def export(item: tuple[Artifact, Case], *, labels: Labels, out: Path) -> None:
         The folder that holds the mask, and the case it belongs to.
     labels : tuple of Label
         What the values of the mask mean.
+    formats : tuple of str
+        ``seg``, ``rtstruct``, ``sr`` (a report needs the SEG, which is then written too).
 
     Raises
     ------
     CaseError
-        The case did not come from a DICOM series, its files are gone, or the mask does not lie on it.
+        The case did not come from a DICOM series, its files are gone, the mask does not lie on it, or
+        one of the objects cannot refer to it.
     """
     predicted, case = item
-    files = _dicom_files(case)
+    source = _dicom_source(case)
     try:
-        write_seg(read_mask(predicted / "mask.nii.gz"), labels, files, out / f"{case.id}.seg.dcm")
+        series = series_of_files(source.files, source.part, source.policy)
+        mask, stem = read_mask(predicted / "mask.nii.gz"), out / case.id
+        done = write_objects(mask, labels, series, formats, stem, image=lambda: read_series(series))
     except CaseError as error:
         raise error.with_case(case.id) from error
+    for error in done.failed.values():
+        raise error.with_case(case.id)
 
 
-def _dicom_files(case: Case) -> tuple[str, ...]:
+def _dicom_source(case: Case) -> Source:
     sources = [source for source in case.images.values() if source.kind == "dicom"]
     if not sources:
         kinds = ", ".join(sorted({source.kind for source in case.images.values()}))
         raise CaseError(
-            "a DICOM SEG needs the DICOM series the image came from",
+            "a DICOM object needs the DICOM series the image came from",
             case=case.id,
             evidence=f"the case came as {kinds}",
             mend="ingest the case from its DICOM series, or take the NIfTI mask",
@@ -55,4 +65,4 @@ def _dicom_files(case: Case) -> tuple[str, ...]:
             evidence=f"{len(missing)} of {len(sources[0].files)} files are gone",
             mend="put them back, or ingest the case again",
         )
-    return sources[0].files
+    return sources[0]

@@ -21,7 +21,7 @@ _HOME = {
     "cross_validate": "medseg.workflows.training",
     "report_training": "medseg.workflows.reporting",
     "export": "medseg.workflows.exporting",
-    "export_seg": "medseg.workflows.exporting",
+    "export_objects": "medseg.workflows.exporting",
     "train": "medseg.workflows.training",
     "predict": "medseg.workflows.predicting",
     "evaluate": "medseg.workflows.judging",

@@ -1,4 +1,4 @@
-"""Results in the forms other systems read: DICOM SEG of masks; models as bundle, ONNX or OpenVINO."""
+"""Results in the forms other systems read: DICOM objects of masks; models as bundle, ONNX or OpenVINO."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ from medseg.workflows.journey import Ingested
 from medseg.workflows.outcome import Outcome
 
 if TYPE_CHECKING:
+    from medseg.imaging.dicom_out import ObjectKind
     from medseg.learning.model import Models
 
 MANIFEST = "export.json"
 """In every exported folder: its form, the weights it was made from, and the sha256 of each file."""
 
 
-def export_seg(
-    run: Run, raw: Ingested, masks: Mapping[str, Artifact], cases: Collection[str] | None = None
+def export_objects(
+    run: Run,
+    raw: Ingested,
+    masks: Mapping[str, Artifact],
+    formats: tuple[ObjectKind, ...] = ("seg",),
+    cases: Collection[str] | None = None,
 ) -> Mapping[str, Artifact]:
-    """DICOM SEG of each mask, on the series it was made from: ``export/<case>/<case>.seg.dcm``.
+    """DICOM objects of each mask, on the series it was made from: ``export/<case>/<case>.seg.dcm``, ...
 
     Identity is read from the original headers here, and only here.
     """
@@ -36,7 +41,7 @@ def export_seg(
 
     chosen = [c for c in masks if cases is None or c in set(cases)]
     items = {c: (masks[c], raw.cohort[c]) for c in chosen}
-    return run.map(export, items, labels=raw.cohort.labels)
+    return run.map(export, items, labels=raw.cohort.labels, formats=formats)
 
 
 def export(model: str | Path, out: str | Path, *, to: str = "bundle") -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ from medseg.core.files import read_json, sha256_of, write_json
 from medseg.core.lock import lock_folder, release_folder
 from medseg.core.progress import progress
 from medseg.core.values import digest
-from medseg.data.cohort import Case, Cohort
+from medseg.data.cohort import Case, Cohort, Source
+from medseg.imaging.dicom_out import OBJECTS, DicomOutput
+from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.image import Image, write_image
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("medseg")
 
-FORMATS = ("nifti", "seg")
+FORMATS = ("nifti", *OBJECTS)
 
 
 def predict(
@@ -37,12 +39,15 @@ def predict(
     device: str = "auto",
     prediction: Prediction | None = None,
     postprocessing: Postprocessing | None = None,
+    dicom: DicomPolicy = DEFAULT,
+    output: DicomOutput | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """Predict every case of `src`: ``OUT/<case>.nii.gz``, ``OUT/<case>.seg.dcm``, ``OUT/report.json``.
+    """Predict every case of `src`: ``OUT/<case>.nii.gz``, ``OUT/<case>.seg.dcm``, ..., ``OUT/report.json``.
 
     Masks lie on the source's own grid, in its own axis order. A case that was predicted before from
-    the same bytes by the same weights is kept; one that fails is named and the others go on.
+    the same bytes by the same weights in the same formats is kept; one that fails is named and the others
+    go on. A case of which one format cannot be written counts as failed; its other files are there.
 
     Parameters
     ----------
@@ -53,7 +58,12 @@ def predict(
     out : path
         Folder to write to; held by this process while it works.
     formats : collection of str
-        ``nifti`` and/or ``seg`` (DICOM SEG, for DICOM sources).
+        ``nifti``, and for DICOM sources ``seg`` (DICOM SEG), ``rtstruct`` (RT Structure Set) and ``sr``
+        (TID 1500 report of volumes and intensities; the SEG it refers to is written with it).
+    dicom : DicomPolicy
+        What reading DICOM may mend, take or refuse.
+    output : DicomOutput, optional
+        How DICOM objects are written.
 
     Raises
     ------
@@ -64,12 +74,13 @@ def predict(
 
     _check_formats(formats)
     out = Path(out)
-    cohort = _open(src, quiet)
+    cohort = _open(src, dicom, quiet)
     lock_folder(out)
     try:
         models = open_models(model, device)
         steps = postprocessing or Postprocessing()
-        job = _Job(models, out, tuple(formats), prediction or Prediction(), steps)
+        chosen = tuple(name for name in FORMATS if name in formats)
+        job = _Job(models, out, chosen, prediction or Prediction(), steps, output or DicomOutput())
         rows = [_refused_row(r) for r in cohort.refused if r.status == "refused"]
         for case in progress(cohort.cases, "predict", quiet=quiet):
             rows.append(_one(job, case))
@@ -88,6 +99,7 @@ class _Job:
     formats: tuple[str, ...]
     prediction: Prediction
     postprocessing: Postprocessing
+    output: DicomOutput
 
     def key(self, case: Case) -> str:
         """What decides the result of a case: its images, the weights and the settings."""
@@ -98,6 +110,7 @@ class _Job:
                 "formats": list(self.formats),
                 "prediction": self.prediction,
                 "steps": self.postprocessing,
+                "output": self.output,
             }
         )
 
@@ -120,6 +133,9 @@ def _one(job: _Job, case: Case) -> dict[str, Any]:
         return {"case": case.id, "status": "failed", "reason": f"unexpected {type(error).__name__}"}
     seconds = round(time.perf_counter() - start, 2)
     row = {"case": case.id, "status": "predicted", "key": key, "seconds": seconds, **facts}
+    if "reason" in facts:
+        log.error("case %s: %s", case.id, facts["reason"])
+        return {**row, "status": "failed"}
     write_json(_marker(job.out, case.id), row)
     return row
 
@@ -133,32 +149,56 @@ def _written(job: _Job, case: Case) -> dict[str, Any]:
     if models.task == "classification":
         return {"probabilities": models.classify(image), "files": {}}
     mask = apply_steps(models.segment(image, job.prediction), job.postprocessing.steps)
-    written = [_write(kind, case, mask, models, job.out) for kind in job.formats]
+    written, failed, remark = _outputs(job, case, mask, image)
     volumes = volumes_ml(mask, models.labels)
-    return {
+    facts: dict[str, Any] = {
         "volumes_ml": {name: round(ml, 4) for name, ml in volumes.items()},
         "files": {file.name: sha256_of(file) for file in written},
     }
+    if remark:
+        facts["remark"] = remark
+    return facts | ({"reason": failed} if failed else {})
 
 
-def _write(kind: str, case: Case, mask: Image, models: Models, out: Path) -> Path:
-    if kind == "nifti":
-        file = out / f"{case.id}.nii.gz"
-        write_image(mask, file)
-        return file
-    from medseg.imaging.dicom_seg import write_seg
+def _outputs(job: _Job, case: Case, mask: Image, image: Image) -> tuple[list[Path], str, str]:
+    """Write every format that can be: the files, why others are not there, what was done to the mask."""
+    files, stem = [], job.out / case.id
+    if "nifti" in job.formats:
+        files.append(job.out / f"{case.id}.nii.gz")
+        write_image(mask, files[0])
+    kinds = [kind for kind in job.formats if kind in OBJECTS]
+    if not kinds:
+        return files, "", ""
+    from medseg.imaging.dicom_in import series_of_files
+    from medseg.imaging.dicom_out import write_objects
 
-    source = next(iter(case.images.values()))
+    try:
+        source = _dicom_source(case, job.models.channels, kinds)
+        series = series_of_files(source.files, source.part, source.policy)
+    except CaseError as error:
+        return files, error.public(), ""
+    done = write_objects(mask, job.models.labels, series, kinds, stem, image=lambda: image, output=job.output)
+    return [*files, *done.files.values()], _reasons(done.failed), done.remark
+
+
+def _reasons(failed: dict[str, CaseError]) -> str:
+    """Each reason once, with the formats it holds for; without file names."""
+    by_reason: dict[str, list[str]] = {}
+    for kind, error in failed.items():
+        by_reason.setdefault(error.public(), []).append(kind)
+    return "\n".join(f"no {', '.join(kinds)}: {reason}" for reason, kinds in by_reason.items())
+
+
+def _dicom_source(case: Case, channels: Sequence[str], kinds: Sequence[str]) -> Source:
+    """The series of the model's first channel: the one that results refer to."""
+    source = case.images.get(channels[0]) or next(iter(case.images.values()))
     if source.kind != "dicom":
         raise CaseError(
-            "DICOM SEG needs the DICOM series the image came from",
-            case=case.id,
+            f"{', '.join(kinds)} needs the DICOM series the image came from",
             evidence=f"the source is {source.kind}",
             mend="give the DICOM series, or --format nifti",
         )
-    file = out / f"{case.id}.seg.dcm"
-    write_seg(mask, models.labels, source.files, file)
-    return file
+    return source
 
 
 def _check_formats(formats: Collection[str]) -> None:
@@ -169,8 +209,11 @@ def _check_formats(formats: Collection[str]) -> None:
         )
 
 
-def _open(src: str | Path, quiet: bool) -> Cohort:
-    cohort = Cohort.open(src, quiet=quiet, need_reference=False, ids="names")  # the user's own files
+def _open(src: str | Path, dicom: DicomPolicy, quiet: bool) -> Cohort:
+    options: dict[str, Any] = {"ids": "names"}  # the user's own files
+    if dicom != DEFAULT:
+        options["policy"] = dicom
+    cohort = Cohort.open(src, quiet=quiet, need_reference=False, **options)
     if not cohort.cases:
         reasons = sorted({f"{r.series}: {r.reason}" for r in cohort.refused})
         raise MedsegError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from medseg.core.values import Value
 from medseg.data.cohort import Ingesting, Task
 from medseg.data.naming import Ids
 from medseg.evaluation.policy import Scoring
+from medseg.imaging.dicom_out import DicomOutput, ObjectKind
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction, Training
@@ -68,7 +69,7 @@ class TrainSettings(Value):
     prediction: Prediction = Prediction()
     postprocessing: Postprocessing = Postprocessing()
     scoring: Scoring = Scoring()
-    export: tuple[Literal["seg"], ...] = ()
+    export: tuple[ObjectKind, ...] = ()
     """DICOM objects written for the cases judged, when their source is DICOM."""
     tracking: Tracking = Tracking()
     """MLflow: by default a local SQLite file beside the runs; MLFLOW_TRACKING_URI wins."""
@@ -82,3 +83,14 @@ class TrainSettings(Value):
     def watch(self) -> Tracking:
         """Tracking under the name of the recipe."""
         return self.tracking.but(workflow=self.name)
+
+
+class PredictSettings(Value):
+    """What ``medseg predict`` may be told as ``key=value``."""
+
+    dicom: DicomPolicy = DicomPolicy()
+    """What reading DICOM may mend, take or refuse: ``dicom.tilt=shear``, ``dicom.burned_in=take``, ..."""
+    output: DicomOutput = DicomOutput()
+    """How results are written as DICOM: ``output.seg=labelmap``, ``output.holes=inner``."""
+    prediction: Prediction = Prediction()
+    postprocessing: Postprocessing = Postprocessing()

@@ -174,8 +174,8 @@ def cross_validate(
 
 
 def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
-    """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM SEG)."""
-    from medseg.workflows.exporting import export_seg
+    """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM objects)."""
+    from medseg.workflows.exporting import export_objects
     from medseg.workflows.reporting import report_training
 
     cohort = open_cohort(settings.cohort, settings.task, run.quiet)
@@ -193,8 +193,8 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     predicted = predict_cases(run, raw, judges, settings.prediction, device)
     masks = postprocess_all(run, raw, predicted, settings.postprocessing)
     scores = score_all(run, raw, masks, judges, settings.scoring)
-    if "seg" in settings.export:
-        export_seg(run, raw, masks)
+    if settings.export:
+        export_objects(run, raw, masks, settings.export)
     return report_training(run, raw, parts, plan, settings, masks, scores)
 
 
