@@ -78,6 +78,14 @@ def copies(facts: Sequence[Facts], cohort: Cohort) -> Iterable[Finding]:
 def _spacing(facts: Sequence[Facts], _: Cohort) -> Iterable[Finding]:
     if not facts:
         return
+    bare = sum(not f.spacing_known for f in facts)
+    if 0 < bare < len(facts):
+        yield _look(
+            "",
+            "some images say how large their pixels are, others do not",
+            f"{bare} of {len(facts)} are in pixels",
+            "bring them to one scale, or leave one kind out: a pixel would count as 1 mm",
+        )
     middle = np.median([f.spacing_mm for f in facts], axis=0)
     for fact in facts:
         ratio = np.array(fact.spacing_mm) / middle

@@ -39,6 +39,7 @@ class Facts:
     strays: Mapping[int, list[int]] = field(default_factory=dict)
     """Label value -> sizes of tiny components apart from the largest."""
     notes: tuple[str, ...] = ()
+    spacing_known: bool = True
 
 
 def look_at(case: str, artifact: Artifact, labels: Labels) -> Facts:
@@ -65,6 +66,7 @@ def look_at(case: str, artifact: Artifact, labels: Labels) -> Facts:
         largest=largest,
         strays=strays,
         notes=tuple(source["notes"]),
+        spacing_known=grid.spacing_known,
     )
 
 

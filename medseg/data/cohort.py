@@ -95,6 +95,8 @@ class Cohort(Value):
     ``name`` and ``quiet``, hash every file, and put what they cannot take into `refused`. ``ids`` says
     how cases found by their file names are called: ``auto`` (names that can only be study numbers stay,
     the others become keyed hashes), ``names`` or ``hashed``; see `medseg.data.naming`.
+    Three channels where there is one picture a case (``red,green,blue``) are its colours; one channel is
+    its luminance.
 
     Raises
     ------

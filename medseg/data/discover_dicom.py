@@ -63,7 +63,8 @@ def from_dicom(
     refused = [_left_out(thing) for thing in found.left_out] + unselected(seen.chosen)
     drafts = []
     for case in picked:
-        images = dict(zip(names, case.series.values(), strict=True))
+        several = list(case.series.values()) * (len(names) if len(case.series) == 1 else 1)  # colours
+        images = dict(zip(names, several, strict=True))
         segs, why_not = _references(case.id, images, found.segs, need)
         if why_not is not None:
             refused.append(why_not)
@@ -87,7 +88,7 @@ def unselected(chosen: Chosen) -> list[Refusal]:
 
 
 def _channel_names(chosen: Chosen, select: Selection | None, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The channels of the rules; of a single rule the one asked for, else the modality."""
+    """The channels of the rules; of a single rule those asked for (a picture's colours), else the modality."""
     if select is not None and select.channels:
         if asked and asked != tuple(select.channels):
             raise MedsegError(
@@ -97,7 +98,7 @@ def _channel_names(chosen: Chosen, select: Selection | None, asked: tuple[str, .
             )
         return tuple(select.channels)
     modalities = {series.modality for case in chosen.picked for series in case.series.values()}
-    return (next(iter(asked or (modalities if len(modalities) == 1 else ("image",)))),)
+    return asked or (next(iter(modalities)) if len(modalities) == 1 else "image",)
 
 
 def _references(

@@ -81,23 +81,26 @@ def from_classes(
     quiet: bool = False,
     ids: Ids = "auto",
 ) -> Cohort:
-    """See `Cohort.from_classes`. `labels` has no meaning here and is accepted for uniformity."""
+    """See `Cohort.from_classes`. `labels` has no meaning here and is accepted for uniformity.
+
+    Several `channels` are those of each file: ``[red, green, blue]`` of a picture in colour.
+    """
     root = folder(root)
     base = next((root / sub for sub in IMAGE_FOLDERS if (root / sub).is_dir()), root)
     files = sorted(f for f in base.glob("*/*") if f.is_file())
     images = [f for f in files if kind_of(f) and not f.name.startswith(".")]
     times = Counter(stem_of(f) for f in images)
-    (channel,) = tuple(channels or ("image",))
+    names = tuple(channels or ("image",))
     drafts = [
         Draft(
             stem_of(f) if times[stem_of(f)] == 1 else f"{f.parent.name}-{stem_of(f)}",
-            {channel: (f,)},
+            dict.fromkeys(names, (f,)),
             label_class=f.parent.name,
         )
         for f in images
     ]
     classes = tuple(sorted({f.parent.name for f in images}))
-    frame = Frame((channel,), (), classes, "classification", name or "cohort", quiet)
+    frame = Frame(names, (), classes, "classification", name or "cohort", quiet)
     drafts = renamed(described(drafts, root), case_ids([d.id for d in drafts], ids, classes=classes))
     return assemble(drafts, frame, count_left_out(f for f in files if f not in images))
 

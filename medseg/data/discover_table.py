@@ -69,7 +69,8 @@ def from_csv(
     role = _roles(rows, roles or {}, file)
     columns = _image_columns(role, file)
     names = tuple(channels or channel_names(columns))
-    images = dict(zip(names, columns.values(), strict=True))
+    one_file = list(columns.values()) * (len(names) if len(columns) == 1 else 1)  # several channels in it
+    images = dict(zip(names, one_file, strict=True))
     drafts, refused = _drafts(rows, _case_ids(rows, role, images, ids), role, images, file.parent)
     classes = sorted({d.label_class for d in drafts if d.label_class is not None})
     masks = any(d.reference for d in drafts)

@@ -32,12 +32,14 @@ class ChannelFacts(Value):
 class CaseFingerprint(Value):
     """One case in numbers; axes in RAS order (see `canonical`).
 
-    ``box`` is the foreground's extent in voxels, None where there is no foreground or no mask.
+    ``box`` is the foreground's extent in voxels, None where there is no foreground or no mask. Where
+    ``spacing_known`` is False, ``spacing_mm`` and ``volume_ml`` count pixels.
     """
 
     case: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    spacing_known: bool = True
     channels: dict[str, ChannelFacts]
     voxels: dict[int, int] = {}
     volume_ml: dict[int, float] = {}
@@ -81,6 +83,7 @@ def fingerprint(
         case=case,
         shape=image.grid.shape,
         spacing_mm=_rounded(image.grid.spacing_mm),
+        spacing_known=image.grid.spacing_known,
         channels=facts,
         voxels=counts,
         volume_ml={v: _round(n * image.grid.voxel_ml) for v, n in counts.items()},

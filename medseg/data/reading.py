@@ -12,7 +12,7 @@ import numpy as np
 from medseg.core.errors import CaseError
 from medseg.data.cohort import Case, Ingesting, Source
 from medseg.data.references import SETTING, checked_reference, label_voxels
-from medseg.imaging.grid import Grid
+from medseg.imaging.grid import PIXELS, Grid
 from medseg.imaging.image import Image, read_image, same_place
 from medseg.imaging.labels import Labels
 
@@ -66,6 +66,9 @@ def take_in(case: Case, channels: Sequence[str], labels: Labels, settings: Inges
 def read_channels(case: Case, channels: Sequence[str]) -> tuple[dict[str, Image], list[str]]:
     """The image of each channel, ``[1, I, J, K]``; a file that holds several channels is taken apart.
 
+    A picture in colour (PNG, JPEG, DICOM) is one channel, its luminance; for which three are named, they
+    are its red, green and blue.
+
     Raises
     ------
     CaseError
@@ -73,9 +76,9 @@ def read_channels(case: Case, channels: Sequence[str]) -> tuple[dict[str, Image]
     """
     found: dict[str, Image] = {}
     notes: list[str] = []
-    for files in dict.fromkeys(case.images[c].files for c in channels):
-        names = [c for c in channels if case.images[c].files == files]
-        image, said = read_source(case.images[names[0]])
+    for place in dict.fromkeys(_place(case.images[c]) for c in channels):
+        names = [c for c in channels if _place(case.images[c]) == place]
+        image, said = read_source(case.images[names[0]], colour=len(names) > 1)
         notes += said
         if image.array.shape[0] != len(names):
             raise CaseError(
@@ -89,8 +92,14 @@ def read_channels(case: Case, channels: Sequence[str]) -> tuple[dict[str, Image]
     return {c: found[c] for c in channels}, list(dict.fromkeys(notes))
 
 
-def read_source(source: Source, image: Source | None = None, labels: Labels = ()) -> tuple[Image, list[str]]:
-    """The image of a source as float32 and what the reader remarks.
+def _place(source: Source) -> tuple[tuple[str, ...], str]:
+    return source.files, source.part
+
+
+def read_source(
+    source: Source, image: Source | None = None, labels: Labels = (), colour: bool = False
+) -> tuple[Image, list[str]]:
+    """The image of a source as float32 and what the reader remarks; of a picture its colour, when asked.
 
     For a DICOM reference (SEG, RTSTRUCT), `image` is the series it belongs to and `labels` says what
     value a segment's name has.
@@ -98,18 +107,20 @@ def read_source(source: Source, image: Source | None = None, labels: Labels = ()
     if not source.files:
         raise CaseError("the source of the image is not known here", mend="ingest from the original files")
     if source.kind == "nifti":
-        return read_image(source.files[0]), []
+        read = read_image(source.files[0])
+        return read, [] if read.grid.spacing_known else [PIXELS]
     if source.kind == "raster":
         from medseg.imaging.raster import read_raster
 
-        return read_raster(source.files[0])
-    return _read_dicom(source, image, labels)
+        return read_raster(source.files[0], colour)
+    return _read_dicom(source, image, labels, colour)
 
 
 def read_case_image(case: Case, channels: Sequence[str]) -> Image:
     """All channels of a case in one image ``[C, I, J, K]`` float32, for use by a model.
 
-    A case with one channel serves a model with one channel, whatever the two are called.
+    A case with one channel serves a model with one channel, whatever the two are called, and a picture
+    serves one with three, for its colours.
 
     Raises
     ------
@@ -118,6 +129,9 @@ def read_case_image(case: Case, channels: Sequence[str]) -> Image:
     """
     if len(case.images) == len(channels) == 1:
         case = case.but(images={channels[0]: next(iter(case.images.values()))})
+    only = next(iter(case.images.values()))
+    if len(case.images) == 1 and len(channels) == 3 and only.kind in ("raster", "dicom"):
+        case = case.but(images=dict.fromkeys(channels, only))
     missing = [c for c in channels if c not in case.images]
     if missing:
         raise CaseError(
@@ -133,11 +147,18 @@ def read_case_image(case: Case, channels: Sequence[str]) -> Image:
     return first.but(np.concatenate([images[c].array for c in channels]))
 
 
-def _read_dicom(source: Source, image: Source | None, labels: Labels) -> tuple[Image, list[str]]:
+def _read_dicom(
+    source: Source, image: Source | None, labels: Labels, colour: bool
+) -> tuple[Image, list[str]]:
     from medseg.imaging.dicom_in import read_series, series_of_files
 
     if source.kind == "dicom":
         series = series_of_files(source.files, source.part, source.policy)
+        if series.picture:
+            from medseg.imaging.dicom_picture import read_picture
+
+            read, said = read_picture(series, colour)
+            return read, [*series.notes, *said]
         return read_series(series), list(series.notes)
     if source.kind == "seg" and image is not None and image.kind == "dicom":
         from medseg.imaging.dicom_seg_in import read_seg
@@ -202,7 +223,10 @@ def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> I
 
 
 def source_record(case: Case, taken: TakenIn) -> dict[str, Any]:
-    """What is stored of where a case came from (``source.json``): no names, dates or paths."""
+    """What is stored of where a case came from (``source.json``): no names, dates or paths.
+
+    Where ``spacing_known`` is false, ``spacing_mm`` counts pixels.
+    """
     grid = next(iter(taken.images.values())).grid
     record: dict[str, Any] = {
         "case": case.id,
@@ -211,6 +235,7 @@ def source_record(case: Case, taken: TakenIn) -> dict[str, Any]:
         "groups": dict(case.groups),
         "label_class": case.label_class,
         "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
+        "spacing_known": grid.spacing_known,
         "shape": list(grid.shape),
         "axes": grid.axis_codes,
         "sha256": {channel: case.images[channel].sha256 for channel in taken.images},
@@ -223,8 +248,9 @@ def source_record(case: Case, taken: TakenIn) -> dict[str, Any]:
 
 
 def _modality_of(channels: Sequence[str]) -> str | None:
-    """CT, MR or PT when a channel's name begins with it (MSD writes ``CT``, ``MRI``)."""
+    """The modality when a channel's name begins with it (MSD writes ``CT``, ``MRI``)."""
     names = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
+    names |= {m: m for m in ("CR", "DX", "MG", "US", "XA", "RF")}
     found = {names.get(channel.upper().partition("-")[0]) for channel in channels} - {None}
     return found.pop() if len(found) == 1 else None
 

@@ -54,7 +54,7 @@ def spacing(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[
     """Median spacing; along a much coarser axis a finer one, to lose no detail of the better scans."""
     all_mm = np.array([c.spacing_mm for c in cases])
     middle = np.median(all_mm, axis=0)
-    why = f"median of {len(cases)} cases"
+    why = f"median of {len(cases)} cases{_in_pixels(cases)}"
     coarse = int(np.argmax(middle))
     if middle[coarse] > ANISOTROPIC * np.delete(middle, coarse).min():
         finer = float(np.percentile(all_mm[:, coarse], 10))
@@ -66,6 +66,18 @@ def spacing(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[
         middle = middle * shrink
         why += f"; coarser by {shrink:.2g} so that the whole image is one patch" if shrink > 1 else ""
     return tuple(float(f"{s:.4g}") for s in middle), why
+
+
+def _in_pixels(cases: Cases) -> str:
+    """What must be known of lengths where images do not say how large their pixels are."""
+    bare = sum(not c.spacing_known for c in cases)
+    if bare == len(cases):
+        return ", in pixels: no image says how large its pixels are, and mm means pixels throughout"
+    return (
+        f"; {bare} of them do not say how large their pixels are: 1 mm stands for a pixel there"
+        if bare
+        else ""
+    )
 
 
 def intensity(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:

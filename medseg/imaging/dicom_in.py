@@ -9,19 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medseg.core.errors import CaseError, MedsegError
 from medseg.core.files import files_below
 from medseg.imaging.deidentify import project_key
 from medseg.imaging.dicom_header import Header, read_header
-from medseg.imaging.dicom_mosaic import cut
-from medseg.imaging.dicom_pixels import stored_values
+from medseg.imaging.dicom_picture import images_of, read_picture
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_references import ReferenceFile, is_reference, reference_file
-from medseg.imaging.dicom_series import LeftOut, Series, series_of
+from medseg.imaging.dicom_series import LeftOut, Series
 from medseg.imaging.dicom_stack import volume_of
+from medseg.imaging.dicom_voxels import voxels_of
 from medseg.imaging.image import Image
 
 
@@ -71,7 +68,7 @@ def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT) -> Found:
         )  # fmt: skip
     key = project_key()
     references = [reference_file(h, key) for h in good if is_reference(h)]
-    made = [thing for group in _by_series(good) for thing in series_of(group, key, policy)]
+    made = [thing for group in _by_series(good) for thing in images_of(group, key, policy)]
     series = sorted((m for m in made if isinstance(m, Series)), key=lambda s: s.uid_hash)
     left = [m for m in made if isinstance(m, LeftOut)]
     return Found(series, references, [*left, *_junk([f for f, h in headers if h is None])])
@@ -87,7 +84,7 @@ def series_of_files(files: Sequence[str | Path], part: str = "", policy: DicomPo
     """
     headers = [read_header(Path(f)) for f in files]
     good = [h for h in headers if h is not None]
-    made = [thing for group in _by_series(good) for thing in series_of(group, project_key(), policy)]
+    made = [thing for group in _by_series(good) for thing in images_of(group, project_key(), policy)]
     series = [m for m in made if isinstance(m, Series) and part in ("", m.part)]
     if len(series) == 1:
         return series[0]
@@ -104,7 +101,7 @@ def series_of_files(files: Sequence[str | Path], part: str = "", policy: DicomPo
 def read_series(series: Series) -> Image:
     """Decode a series: float32 ``[1, column, row, slice]`` after rescale, on `series.grid`.
 
-    CT is in HU. Slope and intercept are applied slice by slice in float64; nothing is reoriented,
+    CT is in HU. Slope and intercept are applied slice by slice, as in float64; nothing is reoriented,
     clipped or rounded.
 
     Raises
@@ -113,42 +110,9 @@ def read_series(series: Series) -> Image:
         Pixel data that are cut off, do not decode within the limits, or are of another size than the
         header says.
     """
-    volume = np.empty((len(series.planes), series.shape[1], series.shape[0]), np.float32)
-    frames = _frames(series)
-    for index, plane in enumerate(series.planes):
-        picture = frames[plane.file]
-        if plane.tiling:
-            picture = cut(picture[0], plane.tiling)
-        if plane.frame >= len(picture) or picture[plane.frame].shape != volume.shape[1:]:
-            raise CaseError(
-                "an image is of another size than its header says",
-                case=series.uid_hash, file=str(plane.file),
-                evidence=f"{picture.shape[1:]} for {volume.shape[1:]} (rows, columns)",
-            )  # fmt: skip
-        volume[index] = picture[plane.frame].astype(np.float64) * plane.slope + plane.intercept
-    _refuse_not_finite(volume, series)
-    return volume_of(volume, series)
-
-
-def _frames(series: Series) -> dict[Path, NDArray[np.generic]]:
-    frames: dict[Path, NDArray[np.generic]] = {}
-    for compressed in (False, True):
-        files = tuple(dict.fromkeys(p.file for p in series.planes if p.compressed == compressed))
-        if files:
-            try:
-                frames |= dict(zip(files, stored_values(files, compressed, series.pixel_bytes), strict=True))
-            except CaseError as error:
-                raise error.with_case(series.uid_hash) from error
-    return frames
-
-
-def _refuse_not_finite(volume: NDArray[np.float32], series: Series) -> None:
-    bad = int(volume.size - np.isfinite(volume).sum())
-    if bad:
-        raise CaseError(
-            "the image has voxels that are not numbers",
-            case=series.uid_hash, evidence=f"{bad} of {volume.size} voxels are NaN or infinite",
-        )  # fmt: skip
+    if series.picture:
+        return read_picture(series)[0]
+    return volume_of(voxels_of(series), series)
 
 
 def _files(root: Path) -> list[Path]:
