@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medseg.core.errors import MedsegError
+from medseg.core.errors import MedsegError, unexpected
 from medseg.core.version import __version__
 
 if TYPE_CHECKING:
@@ -154,6 +154,24 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _arg("--url", help="another address of the same archive"),
         ],
     ),
+    "pacs": (
+        "fetch from, send to, or serve an archive: pull KEY=VALUE... OUT, push FILES, listen MODEL, echo",
+        [
+            _arg("action", choices=["pull", "push", "listen", "echo"]),
+            _arg(
+                "words",
+                nargs="*",
+                metavar="WORD",
+                help="pull: PatientID=... StudyDate=FROM-TO Modality=CT ... OUT; push: files and folders; "
+                "listen: a model; with all: key=value settings, for example pacs.host=archive",
+            ),
+            _arg("--config", metavar="YAML", help="settings, see configs/pacs/"),
+            _arg("--dry-run", action="store_true", help="pull: only tell what would be fetched"),
+            _arg("--receipt", metavar="FILE", help="push: what is written down here is not sent again"),
+            _arg("--format", default="seg", metavar="seg,rtstruct,sr", help="listen: what is sent back"),
+            _arg("--run", metavar="DIR", help="listen: the spool (default: runs/<name>)"),
+        ],
+    ),
     "doctor": ("versions, devices, memory, codecs; what is missing and the line that mends it", []),
 }
 
@@ -235,6 +253,8 @@ def parser() -> Parser:
 def _parsed(top: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, taking ``key=value`` wherever it stands: before or after the options."""
     args, rest = top.parse_known_args(argv)
+    if hasattr(args, "words"):  # words of any kind, in any order
+        args.words, rest = [*args.words, *(t for t in rest if t[0] != "-")], [t for t in rest if t[0] == "-"]
     wrong = [text for text in rest if text.startswith("-") or "=" not in text]
     if wrong or (rest and not hasattr(args, "overrides")):
         top.error(f"not understood: {' '.join(wrong or rest)}")
@@ -269,8 +289,7 @@ def _speak(*, quiet: bool) -> None:
 def _crashed(what: str, error: Exception) -> int:
     if os.environ.get("MEDSEG_DEBUG"):
         raise error
-    kind = type(error).__name__
-    print(f"{what}: unexpected {kind}: {error}", file=sys.stderr)
+    print(f"{what}: unexpected {unexpected(error)}", file=sys.stderr)
     print(
         "  mend: this is a fault of medseg; run again with MEDSEG_DEBUG=1 for the trace and report it",
         file=sys.stderr,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from medseg.core.words import SHOW_VARIABLE, may_show, shown
+
 
 class MedsegError(Exception):
     """A problem explained: `what` is wrong, in which `case`, on what `evidence`, and how to `mend` it.
@@ -22,7 +24,8 @@ class MedsegError(Exception):
     Notes
     -----
     `str(error)` is for the person at the keyboard; `error.public()` leaves the file out and is the
-    only form that may be stored.
+    only form that may be stored. Where nobody sits at a terminal, or unless ``MEDSEG_SHOW_PATHS=1``, words
+    of the path that may be somebody's name are masked (`medseg.core.words.shown`).
     """
 
     exit_code = 2
@@ -41,7 +44,7 @@ class MedsegError(Exception):
         self.evidence, self.mend = evidence, mend
 
     def __str__(self) -> str:
-        return self._say(self.file)
+        return self._say(shown(self.file) if self.file else None)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by keywords, so that an error crosses a process boundary whole."""
@@ -74,6 +77,16 @@ class CaseError(MedsegError):
     """One case is bad: it is quarantined and named, the others finish, the exit code is 3."""
 
     exit_code = 3
+
+
+def unexpected(error: BaseException | str) -> str:
+    """An error that is not ours, in words for the console: its text may hold a path or a name.
+
+    Without a terminal its kind alone is told (of a text, what stands before the colon).
+    """
+    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    kind = text.partition(":")[0]
+    return text if may_show() else f"{kind} ({SHOW_VARIABLE}=1 shows its text)"
 
 
 def _rebuild(kind: type[MedsegError], what: str, fields: dict[str, str | None]) -> MedsegError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core import stage as st
-from medseg.core.errors import CaseError, MedsegError
+from medseg.core.errors import CaseError, MedsegError, unexpected
 from medseg.core.files import replace_folder, write_json, write_text
 from medseg.core.lock import lock_folder, release_folder
 from medseg.core.progress import meter
@@ -317,7 +317,7 @@ def _failure(stage: str, task: _Task, error: Exception) -> Failure:
     if not isinstance(error, MedsegError):
         kind = str(error).partition(":")[0]
         public = f"case {task.name}: unexpected {kind} in {stage}"
-        return Failure(stage, task.name, public, f"{public}\n  seen: {error}")
+        return Failure(stage, task.name, public, f"{public}\n  seen: {unexpected(str(error))}")
     error.with_case(task.name)
     return Failure(stage, task.name, error.public(), str(error))
 

@@ -78,7 +78,7 @@ def write_objects(
     remark = ""
     try:
         origin = origin_of(series, _listed(wanted))
-        remark = origin.remark
+        remark = f"{origin.remark} ({origin.mends})" if origin.remark else ""
         work = _writers(mask, labels, origin, files, image, output or DicomOutput())
         for kind in wanted:
             if kind != "sr" or "seg" not in failed:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.core.errors import CaseError, MedsegError
+from medseg.core.errors import CaseError, MedsegError, unexpected
 from medseg.core.files import read_json, sha256_of, write_json
 from medseg.core.lock import lock_folder, release_folder
 from medseg.core.progress import progress
@@ -31,7 +31,7 @@ FORMATS = ("nifti", *OBJECTS)
 
 
 def predict(
-    model: str | Path,
+    model: str | Path | Models,
     src: str | Path,
     out: str | Path,
     *,
@@ -52,7 +52,7 @@ def predict(
     Parameters
     ----------
     model : path
-        Model folder, fold folder, or run folder (all its folds: mean of their probabilities).
+        Model folder, fold folder, or run folder (all its folds: mean of their probabilities); or open models.
     src : path
         A NIfTI file, a folder of cases, or a DICOM study.
     out : path
@@ -129,7 +129,7 @@ def _one(job: _Job, case: Case) -> dict[str, Any]:
         log.error("%s", error)
         return {"case": case.id, "status": "failed", "reason": error.public()}
     except Exception as error:  # one bad case must not end the others
-        log.error("case %s: unexpected %s: %s", case.id, type(error).__name__, error)
+        log.error("case %s: unexpected %s", case.id, unexpected(error))
         return {"case": case.id, "status": "failed", "reason": f"unexpected {type(error).__name__}"}
     seconds = round(time.perf_counter() - start, 2)
     row = {"case": case.id, "status": "predicted", "key": key, "seconds": seconds, **facts}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 
-from medseg.core.errors import CaseError, MedsegError
+import pytest
+
+from medseg.core.errors import CaseError, MedsegError, unexpected
 
 ERROR = CaseError(
     "the mask lies elsewhere",
@@ -15,13 +17,25 @@ ERROR = CaseError(
 )
 
 
-def test_the_message_has_its_parts_in_order() -> None:
+def test_the_message_has_its_parts_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDSEG_SHOW_PATHS", "1")
     assert str(ERROR).splitlines() == [
         "case case_1: the mask lies elsewhere",
         "  file: /data/Muster/x.nii.gz",
         "  seen: 5 mm apart",
         "  mend: resample it",
     ]
+
+
+def test_without_a_terminal_a_path_keeps_only_words_that_name_nobody() -> None:
+    assert "file: /data/.../x.nii.gz (MEDSEG_SHOW_PATHS=1 shows it whole)" in str(ERROR)
+
+
+def test_the_text_of_a_foreign_error_is_shown_at_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = FileNotFoundError(2, "No such file", "/data/Muster")
+    assert unexpected(error) == "FileNotFoundError (MEDSEG_SHOW_PATHS=1 shows its text)"
+    monkeypatch.setenv("MEDSEG_SHOW_PATHS", "1")
+    assert unexpected(error) == "FileNotFoundError: [Errno 2] No such file: '/data/Muster'"
 
 
 def test_the_public_message_leaves_the_file_out() -> None:

@@ -182,8 +182,9 @@ def test_a_damaged_record_means_made_again(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("workers", [None, 2])
 def test_a_bad_item_is_quarantined_and_the_others_finish(
-    tmp_path: Path, workers: int | None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, workers: int | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MEDSEG_SHOW_PATHS", "1")
     run = _run(tmp_path, workers)
     results = run.map(copy, {"a": "one", "b": "case error", "c": "crash", "d": "panic", "e": "two"})
     assert list(results) == ["a", "e"]

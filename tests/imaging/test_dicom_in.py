@@ -118,7 +118,7 @@ def test_what_is_no_volume_is_skipped_with_its_kind(shared_data):
     found = find_dicom(shared_data / "dicom" / "ct_philips_mixed_study")
     reasons = {thing.reason: thing.count for thing in found.left_out}
     assert reasons["a localizer"] == 1
-    assert reasons["Secondary Capture Image: not a CT, MR or PET volume"] == 2
+    assert reasons["Secondary Capture Image: a secondary capture (cohort.dicom.secondary=take lets it in)"] == 2
     assert len(found.series) == 1
 
 
@@ -139,7 +139,8 @@ def test_what_would_be_silently_wrong_is_refused(shared_data, case, words):
     assert words in refusal(shared_data / case)
 
 
-def test_a_refusal_names_file_and_series_on_the_console_but_not_in_public(shared_data):
+def test_a_refusal_names_file_and_series_on_the_console_but_not_in_public(shared_data, monkeypatch):
+    monkeypatch.setenv("MEDSEG_SHOW_PATHS", "1")
     folder = shared_data / "dicom_cases" / "err_no_pixel_spacing"
     uid = (folder / "expect_error.txt").read_text().split()[1]
     _, left_out = find_series(folder / "dicom")
@@ -331,7 +332,7 @@ def test_an_unknown_object_class_is_named_without_its_text(series_folder):
         file.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"Quillfeather^Ada^of^Nowhere"[:26])
     )
     _, left_out = find_series(series_folder)
-    assert left_out[0].reason == "object of unknown kind: not a CT, MR or PET volume"
+    assert left_out[0].reason == "object of unknown kind: not an image of a kind that medseg takes"
 
 
 def test_an_empty_or_absent_folder_is_a_usage_error(tmp_path):
