@@ -44,13 +44,13 @@ def volume_of(planes: NDArray[np.float32], series: Series) -> Image:
     of the series.
     """
     if not is_interpolated(series):
-        return Image(np.ascontiguousarray(planes.transpose(2, 1, 0))[None], series.grid)
+        return Image(planes.transpose(2, 1, 0)[None], series.grid)
     outside = AIR_HU if series.modality == "CT" else float(planes.min())
     columns, rows, count = series.grid.shape
     volume = np.empty((count, rows, columns), np.float32)
     for target, taps in zip(volume, _taps_onto_grid(series), strict=True):
         _blend(planes, taps, target, outside)
-    return Image(np.ascontiguousarray(volume.transpose(2, 1, 0))[None], series.grid)
+    return Image(volume.transpose(2, 1, 0)[None], series.grid)
 
 
 def labels_of(planes: NDArray[Any], series: Series) -> Image:
@@ -60,12 +60,12 @@ def labels_of(planes: NDArray[Any], series: Series) -> Image:
     `medseg.imaging.resample.resample_labels`; shared equally, to the smallest value.
     """
     if not is_interpolated(series):
-        return Image(np.ascontiguousarray(planes.transpose(2, 1, 0))[None], series.grid)
+        return Image(planes.transpose(2, 1, 0)[None], series.grid)
     columns, rows, count = series.grid.shape
     volume, boxes = np.zeros((count, rows, columns), planes.dtype), _boxes(planes)
     for target, taps in zip(volume, _taps_onto_grid(series), strict=True):
         _vote(planes, boxes, taps, target)
-    return Image(np.ascontiguousarray(volume.transpose(2, 1, 0))[None], series.grid)
+    return Image(volume.transpose(2, 1, 0)[None], series.grid)
 
 
 def planes_of(mask: Image, series: Series) -> NDArray[Any]:
@@ -94,11 +94,13 @@ def is_interpolated(series: Series) -> bool:
 
 
 def _places(series: Series) -> NDArray[np.float64]:
-    """Where the first pixel of each plane lies on the grid: (K, 3) in voxels, rounding taken off."""
+    """Where the first pixel of each plane lies on the grid: (K, 3) in voxels, rounding and jitter taken off."""
     positions = np.array([p.position for p in series.planes], float) * (-1, -1, 1)
     at = series.grid.to_index(positions)
     whole = np.rint(at)
-    return np.where(np.abs(at - whole) <= (WHOLE_VOXEL, WHOLE_VOXEL, 2 * GAP_TOL), whole, at)
+    # the slices of an even stack lie on those of the grid, but for their jitter
+    between = WHOLE_VOXEL if any(mend.kind == "uneven" for mend in series.mends) else 2 * GAP_TOL
+    return np.where(np.abs(at - whole) <= (WHOLE_VOXEL, WHOLE_VOXEL, between), whole, at)
 
 
 def _taps_onto_grid(series: Series) -> Iterator[list[Tap]]:
@@ -157,15 +159,15 @@ def _window(tap: Tap, have: Sequence[int], rows: slice, columns: slice) -> tuple
 
 
 def _blend(source: NDArray[Any], taps: Sequence[Tap], target: NDArray[np.float32], outside: float) -> None:
-    target[:] = outside
     everything = slice(0, target.shape[0]), slice(0, target.shape[1])
+    target[:] = 0
+    bare = np.ones_like(target)
     for tap in taps:
         taken, put = _window(tap, source.shape[1:], *everything)
-        have = source[tap.slice][taken]
-        if tap.weight == 1.0:
-            target[put] = have
-        else:
-            target[put] += np.float32(tap.weight) * (have - np.float32(outside))
+        target[put] += np.float32(tap.weight) * source[tap.slice][taken]
+        bare[put] -= np.float32(tap.weight)
+    bare[bare < 1e-6] = 0
+    target += np.float32(outside) * bare
 
 
 def _vote(source: NDArray[Any], boxes: Boxes, taps: Sequence[Tap], target: NDArray[Any]) -> None:
