@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +13,26 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_bits import DEFLATED_FRAME, RLE, packed_frames
+from medseg.imaging.dicom_fence import decoded_apart
 from medseg.imaging.dicom_header import tolerant
+from medseg.imaging.dicom_quick import EXPLICIT, IMPLICIT, glance, wanted
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_MEND = "copy or export the file again: it is damaged or cut off"
-
 
 def stored_values(files: Sequence[Path], compressed: bool, claimed_bytes: int) -> list[NDArray[Any]]:
+    """`stored_one_by_one`, all at once."""
+    return list(stored_one_by_one(files, compressed, claimed_bytes))
+
+
+def stored_one_by_one(files: Sequence[Path], compressed: bool, claimed_bytes: int) -> Iterator[NDArray[Any]]:
     """Stored values of each file, ``[frame, row, column]`` (colour: ``[frame, row, column, sample]``).
 
     Parameters
     ----------
     compressed : bool
-        True sends the files to a process with limited memory and time: decoders of compressed images
+        True sends the files to processes with limited memory and time: decoders of compressed images
         are foreign code that damaged or hostile streams can crash or blow up.
     claimed_bytes : int
         Decoded size of one file by its header; sets the limits.
@@ -41,9 +42,7 @@ def stored_values(files: Sequence[Path], compressed: bool, claimed_bytes: int) -
     CaseError
         A file that is cut off, or whose stream cannot be decoded within the limits.
     """
-    if compressed:
-        return _decoded_apart([str(f) for f in files], claimed_bytes)
-    return [_native(file) for file in files]
+    return decoded_apart([str(f) for f in files], claimed_bytes) if compressed else map(_native, files)
 
 
 def picture_digest(file: Path) -> str:
@@ -57,20 +56,57 @@ def picture_digest(file: Path) -> str:
 
 def decode(file: str) -> NDArray[Any]:
     """Decode one file in this process; bits beyond BitsStored are dropped, signs extended."""
+    return decoded(opened(file))
+
+
+def opened(file: str) -> Dataset:
+    """The whole file, as it is, with a transfer syntax."""
     from pydicom import dcmread
 
     with tolerant():
         dataset = dcmread(file, force=True)
         _name_syntax(dataset)
+        return dataset
+
+
+def decoded(dataset: Dataset) -> NDArray[Any]:
+    """Stored values ``[frame, row, column]`` (colour: a fourth axis) of an opened file.
+
+    Raises
+    ------
+    ValueError
+        Stored bits that do not begin at bit 0; and whatever parser and decoder raise on damaged data.
+    """
+    with tolerant():
         stored = int(dataset.get("BitsStored", 0) or 0)
         if int(dataset.get("HighBit", stored - 1)) != stored - 1:
             raise ValueError("the stored bits do not begin at bit 0")
         if stored == 1 and dataset.file_meta.TransferSyntaxUID in (RLE, DEFLATED_FRAME):
             return packed_frames(dataset)
+        _choose_decoder(dataset)
         array = np.asarray(dataset.pixel_array)
         if array.ndim - (int(dataset.get("SamplesPerPixel", 1)) > 1) == 2:
             array = array[None]
         return _within_bits(array, stored)
+
+
+# the faster ones, and those that refuse damaged streams; GDCM decodes the old JPEG, which they do not
+_DECODERS = {
+    "1.2.840.10008.1.2.5": "pylibjpeg",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+}
+
+
+def _choose_decoder(dataset: Dataset) -> None:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    wish = _DECODERS.get(syntax)
+    if wish and wish in get_decoder(syntax).available_plugins:
+        dataset.pixel_array_options(decoding_plugin=wish)
 
 
 def _name_syntax(dataset: Dataset) -> None:
@@ -94,51 +130,46 @@ def _within_bits(array: NDArray[Any], stored: int) -> NDArray[Any]:
 
 def _native(file: Path) -> NDArray[Any]:
     try:
-        return decode(str(file))
+        plain = _plain(file)
+        return decode(str(file)) if plain is None else plain
     except Exception as error:  # a parser fed with damaged bytes may raise anything
         raise CaseError(
             "the pixel data of an image cannot be read",
             file=str(file),
             evidence=f"{type(error).__name__}; {file.stat().st_size if file.exists() else 0} bytes on disk",
-            mend=_MEND,
+            mend="copy or export the file again: it is damaged or cut off",
         ) from error
 
 
-def _decoded_apart(files: list[str], claimed_bytes: int) -> list[NDArray[Any]]:
-    with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
-        memory = 2 * 2**30 + 8 * claimed_bytes
-        job = json.dumps({"files": files, "out": folder, "memory_bytes": memory})
-        done = _run(job, seconds=60 + len(files) * (1 + claimed_bytes / 5e6))
-        _refuse_failure(done, files, Path(folder))
-        return [np.load(Path(folder) / f"{i}.npy", allow_pickle=False) for i in range(len(files))]
-
-
-def _run(job: str, seconds: float) -> subprocess.CompletedProcess[str] | None:
-    """The worker's end, or None when its time ran out (it is dead then)."""
-    quiet = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "medseg.imaging.dicom_worker"]
-    try:
-        return subprocess.run(
-            command, input=job, capture_output=True, text=True, timeout=seconds, env=quiet, check=False
-        )
-    except subprocess.TimeoutExpired:
+def _plain(file: Path) -> NDArray[Any] | None:
+    """Grey values of a little-endian file straight from their place in it; None when it is not so simple."""
+    header = glance(file, _asked())
+    if header is None or header.pixels is None or header.syntax not in (IMPLICIT, EXPLICIT):
         return None
-
-
-def _refuse_failure(done: subprocess.CompletedProcess[str] | None, files: list[str], folder: Path) -> None:
-    if done is not None and done.returncode == 0:
-        return
-    reached = len(list(folder.glob("*.npy")))
-    if done is None:
-        evidence = "the decoder did not end in time"
-    elif done.returncode < 0:
-        evidence = f"the decoder crashed (signal {-done.returncode})"
-    else:
-        # the worker's own last line: an error type and numbers, never text from the file
-        evidence = (done.stdout.strip().splitlines() or ["the decoder failed"])[-1]
-    raise CaseError(
-        "a compressed image cannot be decoded",
-        file=files[min(reached, len(files) - 1)],
-        evidence=f"image {reached + 1} of {len(files)}: {evidence}",
-        mend=_MEND,
+    frames, rows, columns, samples, bits, stored, high, signed = (
+        header.get(keyword, default) for keyword, default in _LAYOUT.items()
     )
+    start, length = header.pixels
+    size = frames * rows * columns * (bits // 8)
+    whole = samples == 1 and bits in (8, 16, 32) and 1 < stored <= bits and high == stored - 1
+    if not whole or size <= 0 or not size <= length <= file.stat().st_size - start:
+        return None
+    array = np.fromfile(file, f"<{'i' if signed else 'u'}{bits // 8}", size // (bits // 8), offset=start)
+    return _within_bits(array.reshape(frames, rows, columns), stored)
+
+
+_LAYOUT: dict[str, int] = {
+    "NumberOfFrames": 1,
+    "Rows": 0,
+    "Columns": 0,
+    "SamplesPerPixel": 1,
+    "BitsAllocated": 0,
+    "BitsStored": 0,
+    "HighBit": 0,
+    "PixelRepresentation": 0,
+}
+
+
+@cache
+def _asked() -> dict[int, str]:
+    return wanted(_LAYOUT)

@@ -10,8 +10,12 @@ import json
 import struct
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 
 def main() -> int:
@@ -20,7 +24,6 @@ def main() -> int:
     _fence(int(job["memory_bytes"]))
     for number, file in enumerate(job["files"]):
         try:
-            _refuse_other_size(file)
             array = _decoded(file)
         except BaseException as error:  # decoders in Rust raise panics that are no Exception
             known = str(error) if isinstance(error, SizeMismatchError) else type(error).__name__
@@ -62,28 +65,25 @@ def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _refuse_other_size(file: str) -> None:
-    from pydicom import dcmread
+def _decoded(file: str) -> np.ndarray:
+    from medseg.imaging.dicom_pixels import decoded, opened
+
+    dataset = opened(file)
+    _refuse_other_size(dataset)
+    return decoded(dataset)
+
+
+def _refuse_other_size(dataset: Dataset) -> None:
     from pydicom.encaps import generate_frames
 
-    from medseg.imaging.dicom_header import tolerant
-
-    with tolerant():
-        dataset = dcmread(file)
-        claimed = (int(dataset.Rows), int(dataset.Columns))
-        frames = int(dataset.get("NumberOfFrames", 1) or 1)
-        for stream in generate_frames(dataset.PixelData, number_of_frames=frames):
-            size = stream_size(stream[:65536])
-            if size is not None and size != claimed:
-                raise SizeMismatchError(
-                    f"the stream holds {size[0]} x {size[1]}, the header {claimed[0]} x {claimed[1]}"
-                )
-
-
-def _decoded(file: str) -> np.ndarray:
-    from medseg.imaging.dicom_pixels import decode
-
-    return decode(file)
+    claimed = (int(dataset.Rows), int(dataset.Columns))
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    for stream in generate_frames(dataset.PixelData, number_of_frames=frames):
+        size = stream_size(stream[:65536])
+        if size is not None and size != claimed:
+            raise SizeMismatchError(
+                f"the stream holds {size[0]} x {size[1]}, the header {claimed[0]} x {claimed[1]}"
+            )
 
 
 def _fence(memory_bytes: int) -> None:
