@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import MedsegError
 from medseg.core.run import Failure
+from medseg.evaluation.areas import auroc_interval
 from medseg.evaluation.metrics import CLASS_METRICS
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import STATUSES, Scoring
-from medseg.evaluation.statistics import Interval, auroc_interval, wilson
+from medseg.evaluation.proportions import wilson
+from medseg.evaluation.statistics import Interval
 
 if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores

@@ -13,11 +13,12 @@ import numpy as np
 from medseg.core.errors import MedsegError
 from medseg.core.files import write_json, write_text
 from medseg.evaluation.metrics import METRICS, metric_of
+from medseg.evaluation.paired import holm, signed_rank
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import Scoring
 from medseg.evaluation.report.tables import number
 from medseg.evaluation.scoring import Scores
-from medseg.evaluation.statistics import Sample, holm, mean_interval, signed_rank
+from medseg.evaluation.statistics import Sample, mean_interval
 
 COMPARED = ("dice", "iou", "nsd", "hd95", "assd")
 Values = dict[tuple[str, str], dict[str, Row]]

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from medseg.evaluation.classification import is_classification, summarise_classes
+from medseg.evaluation.medians import median_interval
 from medseg.evaluation.metrics import Metric, metric_of
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import STATUS_WORDS, STATUSES, Scoring
 from medseg.evaluation.scoring import rows_to_csv
-from medseg.evaluation.statistics import Interval, Sample, mean_interval, median_interval
+from medseg.evaluation.statistics import Interval, Sample, mean_interval
 
 SUMMARY_VERSION = 1
 
@@ -93,8 +94,7 @@ def conventions(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
         "mean": "mean over cases for each label; the mean over labels is the mean of these means",
         "mean_interval": f"{level} BCa bootstrap over patients, {scoring.repeats} repeats; "
         "t interval below 15 patients; a point where all values agree",
-        "median_interval": f"{level} by order statistics (bootstrap over patients when a "
-        "patient has several cases)",
+        "median_interval": f"{level} by order statistics (ranks widened when patients have several cases)",
         "iqr": "25th and 75th percentile, linear between ranks",
         "sd": "over cases, n - 1",
     }
@@ -179,7 +179,7 @@ def _intervals(
     how = {"confidence": scoring.confidence, "repeats": scoring.repeats, "seed": scoring.seed}
     sample = Sample.of([(values, patients)])
     mean = mean_interval(sample, bounds=metric.bounds, **how)
-    median = median_interval(values, patients, **how)
+    median = median_interval(values, patients, confidence=scoring.confidence)
     return {
         "patients": sample.patients,
         "mean": sample.mean(),

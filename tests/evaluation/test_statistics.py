@@ -8,15 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from medseg.evaluation.statistics import (
-    Sample,
-    auroc_interval,
-    holm,
-    mean_interval,
-    median_interval,
-    signed_rank,
-    wilson,
-)
+from medseg.evaluation.areas import auroc_interval
+from medseg.evaluation.medians import median_interval
+from medseg.evaluation.paired import holm, signed_rank
+from medseg.evaluation.proportions import wilson
+from medseg.evaluation.statistics import Sample, mean_interval
 
 
 def sample(values, patients=None) -> Sample:
