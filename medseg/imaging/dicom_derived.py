@@ -14,24 +14,22 @@ from numpy.typing import NDArray
 from medseg.core.errors import CaseError
 from medseg.core.files import written_whole
 from medseg.core.version import __version__
-from medseg.imaging.dicom_geometry import POSITION_TOL_MM, fault_of
+from medseg.imaging.dicom_geometry import fault_of
 from medseg.imaging.dicom_header import tolerant
 from medseg.imaging.dicom_in import series_of_files
 from medseg.imaging.dicom_series import Series
-from medseg.imaging.dicom_stack import planes_of
-from medseg.imaging.grid import lps_from_ras
+from medseg.imaging.dicom_stack import is_interpolated, planes_of
 from medseg.imaging.image import Image
 from medseg.imaging.labels import Code, Label, Labels
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
 
 # present but empty, or absent, in many real files; derived objects must have them
 _TYPE_2 = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
     "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
 )  # fmt: skip
-_JITTER = 0.01  # of the gap: what `dicom_geometry` takes for rounding of a regular stack
 # whose it is and of which study, as far as the source says
 _COPIED = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex",
@@ -107,7 +105,12 @@ class Origin:
     @property
     def remark(self) -> str:
         """What was done to bring a mask onto these planes; empty when nothing was."""
-        return MENDED if is_mended(self.series) else ""
+        return MENDED if is_interpolated(self.series) else ""
+
+    @property
+    def mends(self) -> str:
+        """How the volume was made of the planes, with numbers; empty when they were taken as they are."""
+        return "; ".join(mend.said() for mend in self.series.mends)
 
     def child(self, sop_class: str, syntax: str, maker: Maker) -> Dataset:
         """An empty object of the same patient, study and frame of reference, in a new series."""
@@ -128,7 +131,7 @@ class Origin:
         return made
 
 
-MENDED = "Mask resampled onto tilted or uneven source slices"
+MENDED = "Mask of a resampled volume, brought back onto the source slices"
 
 
 def origin_of(source: Series | Origin | Sequence[str | Path], what: str) -> Origin:
@@ -182,18 +185,6 @@ def numbered(mask: Image, labels: Labels, series: Series) -> NDArray[Any]:
     for number, label in enumerate(labels, start=1):
         numbers[label.value] = number
     return numbers[array]
-
-
-def is_mended(series: Series) -> bool:
-    """Whether the volume lies on another lattice than its slices (tilt, gaps, uneven steps)."""
-    columns, rows, count = series.grid.shape
-    first = series.planes[0]
-    if (first.columns, first.rows, len(series.planes)) != (columns, rows, count):
-        return True
-    affine = lps_from_ras(series.grid.affine)
-    lattice = affine[:3, 3] + np.outer(np.arange(count), affine[:3, 2])
-    off = np.linalg.norm(lattice - np.array([plane.position for plane in series.planes], float), axis=1)
-    return bool(off.max() > 2.1 * max(_JITTER * series.grid.spacing_mm[2], POSITION_TOL_MM))
 
 
 def coded(code: Code) -> Any:
@@ -260,7 +251,7 @@ def _brief(file: Path) -> Dataset:
 
 
 def _header(file: Path) -> Dataset:
-    """A source header made fit to be copied from: type 2 attributes present, text in UTF-8."""
+    """A source header made fit to be copied from: what must be there is, nothing is empty, text in UTF-8."""
     from pydicom import dcmread
 
     with tolerant():
@@ -269,11 +260,31 @@ def _header(file: Path) -> Dataset:
             if keyword in dataset:
                 delattr(dataset, keyword)
         dataset.decode()
+        for element in [e for e in dataset if e.is_empty or _is_malformed(e)]:  # it says nothing
+            del dataset[element.tag]
         for keyword in _TYPE_2:
             if keyword not in dataset:
                 setattr(dataset, keyword, None)
         dataset.SpecificCharacterSet = "ISO_IR 192"
+        said = "DeidentificationMethod" in dataset or "DeidentificationMethodCodeSequence" in dataset
+        if dataset.get("PatientIdentityRemoved") == "YES" and not said:
+            dataset.DeidentificationMethod = "Not said by the source"
     return dataset
+
+
+def _is_malformed(element: DataElement) -> bool:
+    """Whether an age or a number is written as none is; dates and names are handed on as they are."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    if element.VR not in ("AS", "DS", "IS"):
+        return False
+    try:
+        for value in element.value if element.VM > 1 else [element.value]:
+            validate_value(element.VR, str(value), RAISE)
+    except ValueError:
+        return True
+    return False
 
 
 def _pin(dataset: Dataset, source: Dataset, maker: Maker) -> None:

@@ -91,7 +91,7 @@ def _document(origin: Origin, maker: Maker, number: int, description: str) -> Da
     rt.Modality, rt.SeriesNumber, rt.SeriesDescription = "RTSTRUCT", number, description
     rt.OperatorsName, rt.InstanceNumber = "", 1
     rt.StructureSetLabel, rt.StructureSetName = "MEDSEG", "medseg"
-    rt.StructureSetDescription = ". ".join(filter(None, [description, origin.remark]))
+    rt.StructureSetDescription = ". ".join(filter(None, [description, origin.remark, origin.mends]))
     rt.StructureSetDate, rt.StructureSetTime = rt.InstanceCreationDate, rt.InstanceCreationTime
     return rt
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _VOLUME = Code(value="118565006", meaning="Volume")
 _ML = Code(value="ml", scheme="UCUM", meaning="milliliter")
-_MENDED = "measured on the volume resampled from tilted or uneven slices"
+_MENDED = "measured on a volume resampled from the source slices"
 
 # what grey values are and their unit, by modality; PET in the unit of its file is not SUV
 _INTENSITY = {
