@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pictures import NAME, NUMBER, ROWS, region, write_picture
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
@@ -17,9 +16,12 @@ from medseg.core.errors import CaseError
 from medseg.imaging.dicom_in import find_series, read_series, series_of_files
 from medseg.imaging.dicom_picture import read_picture
 from medseg.imaging.dicom_policy import DicomPolicy
+from medseg.imaging.dicom_seg import write_seg
 from medseg.imaging.dicom_series import Series
 from medseg.imaging.grid import PIXELS
-from medseg.imaging.image import canonical
+from medseg.imaging.image import canonical, read_image, write_image
+from medseg.imaging.labels import labels
+from tests.pictures import NAME, NUMBER, ROWS, region, write_picture
 
 ALL = DicomPolicy(burned_in="take", secondary="take")
 COLOUR = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [0, 0, 0], [200, 100, 50]]], np.uint8)
@@ -344,6 +346,16 @@ def test_pictures_without_any_uid_have_names_by_their_content(tmp_path):
     (tmp_path / "a.dcm").rename(tmp_path / "c.dcm")
     assert first == {one.uid_hash for one in find_series(tmp_path)[0]}
     assert len(first) == 2
+
+
+def test_a_dicom_seg_of_a_radiograph_is_refused_in_plain_words(tmp_path):
+    series = series_from(tmp_path, FrameOfReferenceUID="1.2.3")
+    mask = read_series(series).but((shown(series).T[..., None] > 50).astype(np.uint8))
+    with pytest.raises(CaseError, match="it lacks position in the patient"):
+        write_seg(mask, labels(bone=1), series.files, tmp_path / "seg.dcm")
+    assert not (tmp_path / "seg.dcm").exists()
+    write_image(mask, tmp_path / "mask.nii.gz")
+    assert read_image(tmp_path / "mask.nii.gz").grid.matches(series.grid), "the NIfTI mask that is advised"
 
 
 # real pictures ----------------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pictures import ROWS, STORAGE, write_picture
 
 from medseg.imaging.dicom_header import Header, read_header
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_verdict import is_picture, modality_of, remarks, verdict
+from tests.pictures import ROWS, STORAGE, write_picture
 
 TEXT, CAPTURE = DicomPolicy(burned_in="take"), DicomPolicy(secondary="take")
 BOTH = DicomPolicy(burned_in="take", secondary="take")
