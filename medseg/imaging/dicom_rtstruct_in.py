@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_contour_planes import (
     OFF_PLANE,
+    Laid,
     contour_remarks,
     laid,
     nearest_only,
@@ -144,7 +145,8 @@ def _opened(file: Path, series: Series, labels: Labels | None) -> _Set:
     wanted = tuple(r for r in regions if r.number in values)
     here = wanted if traced and _named_frame_is_made_up(wanted, series) else _in_frame(wanted, series, file)
     strays = tuple(r.number for r in wanted if r not in here and r.closed)
-    return _Set(file, here, values, len(regions) - len(wanted), strays, traced)
+    others = sum(bool(r.closed) for r in regions if r not in wanted)
+    return _Set(file, here, values, others, strays, traced)
 
 
 def _in_frame(wanted: tuple[Region, ...], series: Series, file: Path) -> tuple[Region, ...]:
@@ -204,7 +206,7 @@ def _drawn(one: _Set, canvas: Canvas, series: Series, inverses: NDArray[Any]) ->
         single = without_repeats(contours)
         repeated += len(contours) - len(single)
         _fill_in(canvas, plane, single, one.values[region], one.through_centres)
-    return [*_remarks(one, series), *contour_remarks(found, kept, repeated, drawn)]
+    return [*_remarks(one, series, found), *contour_remarks(found, kept, repeated, drawn)]
 
 
 def _fill_in(canvas: Canvas, plane: int, contours: list[Contour], value: int, through: bool) -> None:
@@ -222,7 +224,7 @@ def _fill_in(canvas: Canvas, plane: int, contours: list[Contour], value: int, th
     draw(canvas, view, mask * canvas.array.dtype.type(value))
 
 
-def _remarks(one: _Set, series: Series) -> list[str]:
+def _remarks(one: _Set, series: Series, found: Sequence[Laid]) -> list[str]:
     said = []
     if one.through_centres:
         said.append("contours run through the centres of pixels (rt-utils): these were taken in")
@@ -231,9 +233,12 @@ def _remarks(one: _Set, series: Series) -> list[str]:
             "the structure set names a frame of reference of its own (rt-utils); each of its contours names "
             "an image of the series and lies in its plane"
         )
-    thin = sum(_is_thin(contour) for _, contour in contours_in(one.regions))
+    thin = sum(len(contour.points) < 3 for contour in found)
     if thin and not one.through_centres:
         said.append(f"{thin} contour(s) of one or two points enclose nothing")
+    outside = sum(bool(((c.points < -1) | (c.points > series.shape[:2])).any()) for c in found)
+    if outside:
+        said.append(f"{outside} contour(s) reach outside the picture and were cut off at its edge")
     if one.others:
         said.append(f"{one.others} ROI(s) that no label names were left out")
     if one.strays:
@@ -242,7 +247,3 @@ def _remarks(one: _Set, series: Series) -> list[str]:
     if opened:
         said.append(f"{sum(opened.values())} points and open contours left out: they enclose nothing")
     return said
-
-
-def _is_thin(contour: Any) -> bool:
-    return len(points_of(contour)) < 3
