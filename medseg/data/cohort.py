@@ -85,6 +85,10 @@ class Ingesting(Value):
     """Grey-valued reference: voxels above it become 1, all others 0. Applied before `label_map`."""
     label_map: dict[int, int] = {}
     """Stored value -> value of a configured label (or 0); values that are not listed stay."""
+    align: bool = False
+    """Channels on different grids in one frame of reference: resample all onto the grid of the first."""
+    dates: Literal["none", "shifted"] = "none"
+    """Store the day of a DICOM study, shifted by a secret offset of its patient (`study_day`), or nothing."""
 
 
 class Cohort(Value):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medseg.core.errors import CaseError
+from medseg.data.aligning import on_first_grid
 from medseg.data.cohort import Case, Ingesting, Source
 from medseg.data.references import SETTING, checked_reference, label_voxels
 from medseg.imaging.grid import PIXELS, Grid
@@ -54,9 +55,9 @@ def take_in(case: Case, channels: Sequence[str], labels: Labels, settings: Inges
     images, notes = read_channels(case, channels)
     for name, image in images.items():
         check_not_constant(image, name, several=len(images) > 1)
+    images, moved = on_first_grid(case, images, settings.align)
+    notes += moved
     first = next(iter(images.values()))
-    for name, image in images.items():
-        same_place(first, image, f"channels {channels[0]} and {name}")
     reference = _reference(case, first.grid, labels, settings)
     if reference is not None and not reference.array.any():
         notes.append("the reference is empty: no voxel carries a label")

@@ -8,6 +8,7 @@ from pathlib import Path
 from medseg.core.files import write_json
 from medseg.core.stage import stage
 from medseg.data.cohort import Case, Ingesting
+from medseg.data.dating import dated
 from medseg.data.reading import image_file, source_record, take_in
 from medseg.imaging.image import write_image
 from medseg.imaging.labels import Labels
@@ -30,4 +31,4 @@ def ingest(case: Case, *, channels: Sequence[str], labels: Labels, settings: Ing
         write_image(image, image_file(out, channel, channels))
     if taken.reference is not None:
         write_image(taken.reference, out / "reference.nii.gz")
-    write_json(out / "source.json", source_record(case, taken))
+    write_json(out / "source.json", source_record(case, taken) | dated(case, settings))
