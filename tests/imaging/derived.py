@@ -16,6 +16,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
 
 from medseg.imaging.dicom_contours import fill
 from medseg.imaging.dicom_ct import Subject, write_ct_series
+from medseg.imaging.dicom_header import tolerant
 from medseg.imaging.dicom_in import find_series
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.dicom_series import Series
@@ -72,13 +73,13 @@ def oblique_ct(folder: Path, slices: int = 5) -> list[Path]:
 def changed(files: Sequence[Path], folder: Path, **values: object) -> list[Path]:
     """Copies of files with other values; a function gets (number, dataset)."""
     folder.mkdir(parents=True, exist_ok=True)
-    out = []
-    for number, file in enumerate(files):
-        dataset = pydicom.dcmread(file)
-        for keyword, value in values.items():
-            setattr(dataset, keyword, value(number, dataset) if callable(value) else value)
-        out.append(folder / f"{number:04d}.dcm")
-        dataset.save_as(out[-1], enforce_file_format=True)
+    out = [folder / f"{number:04d}.dcm" for number in range(len(files))]
+    with tolerant():
+        for number, file in enumerate(files):
+            dataset = pydicom.dcmread(file)
+            for keyword, value in values.items():
+                setattr(dataset, keyword, value(number, dataset) if callable(value) else value)
+            dataset.save_as(out[number], enforce_file_format=True)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import highdicom
@@ -13,10 +14,12 @@ from medseg.core.errors import CaseError
 from medseg.imaging.dicom_ct import Subject, write_ct_series
 from medseg.imaging.dicom_in import Series, find_dicom, find_series, series_of_files
 from medseg.imaging.dicom_seg import read_seg, segment_names, write_seg
+from medseg.imaging.dicom_stack import planes_of
 from medseg.imaging.grid import Grid, ras_from_lps
-from medseg.imaging.image import Image, canonical, canonical_grid
+from medseg.imaging.image import Image, canonical, canonical_grid, read_mask
 from medseg.imaging.labels import Code, Label, checked
 from medseg.imaging.lattice import on_lattice
+from tests.imaging.derived import SOURCES, changed, enhanced_mr, mask_on, source, tool, valid
 
 LIVER = Code(value="10200004", meaning="Liver")
 LABELS = checked(
@@ -226,3 +229,115 @@ def test_real_series_round_trip(shared_data, tmp_path, name):
     array[0, 8:12, 2:8, 1:] = 7
     write_seg(Image(array, grid), LABELS, series.files, tmp_path / "out.seg.dcm")
     assert np.array_equal(read_seg(tmp_path / "out.seg.dcm", grid, labels=LABELS).array, array)
+
+
+def test_a_label_map_is_written_compressed_and_comes_back(files, tmp_path):
+    series = series_of_files(files)
+    mask = some_mask(series)
+    write_seg(mask, LABELS, series, tmp_path / "map.dcm", kind="labelmap")
+    dataset = pydicom.dcmread(tmp_path / "map.dcm")
+    assert dataset.SegmentationType == "LABELMAP"
+    assert dataset.file_meta.TransferSyntaxUID == pydicom.uid.RLELossless
+    back = read_seg(tmp_path / "map.dcm", series, labels=LABELS)
+    assert np.array_equal(back.array, mask.array)
+    theirs = highdicom.seg.segread(tmp_path / "map.dcm").get_volume(combine_segments=True)
+    assert np.bincount(theirs.array.ravel())[1:].tolist() == [(mask.array == v).sum() for v in (1, 7)]
+
+
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_kind_of_source_gives_its_slices_back(shared_data, tmp_path, name, kind):
+    series = source(name, tmp_path, shared_data)
+    mask = mask_on(series)
+    write_seg(mask, LABELS, series, tmp_path / "seg.dcm", kind=kind)
+    assert kind == "labelmap" or valid(tmp_path / "seg.dcm") == []  # dciodvfy of Debian knows no label maps
+    back = read_seg(tmp_path / "seg.dcm", series, labels=LABELS)
+    assert np.array_equal(planes_of(back, series), planes_of(mask, series))
+    if name not in ("tilted", "uneven"):
+        assert np.array_equal(back.array, mask.array)
+    for value in (1, 7):
+        ours, theirs = mask.array == value, back.array == value
+        assert 2 * (ours & theirs).sum() > 0.98 * (ours.sum() + theirs.sum())
+
+
+@pytest.mark.parametrize("name", ["axial", "oblique", "decubitus", "enhanced"])
+def test_dcmqi_sees_the_same_segments(shared_data, tmp_path, name):
+    reader = tool("segimage2itkimage")
+    series = source(name, tmp_path, shared_data)
+    mask = mask_on(series)
+    write_seg(mask, LABELS, series, tmp_path / "seg.dcm")
+    call = [
+        reader,
+        "--inputDICOM",
+        "seg.dcm",
+        "--outputDirectory",
+        ".",
+        "--mergeSegments",
+        "--outputType",
+        "nii",
+    ]
+    subprocess.run(call, cwd=tmp_path, capture_output=True, check=True)
+    (file,) = tmp_path.glob("*.nii.gz")
+    theirs = on_lattice(read_mask(file), series.grid).array
+    assert np.array_equal(theirs, np.select([mask.array == 1, mask.array == 7], [1, 2]))
+
+
+def test_a_seg_of_a_mended_volume_says_so_and_keeps_each_slices_place(shared_data, tmp_path):
+    series = source("tilted", tmp_path, shared_data)
+    said = write_seg(mask_on(series), LABELS, series, tmp_path / "seg.dcm")
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert seg.ContentDescription == said != ""
+    places = {plane.sop_uid: plane.position for plane in series.planes}
+    for group in seg.PerFrameFunctionalGroupsSequence:
+        of = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        assert np.allclose(group.PlanePositionSequence[0].ImagePositionPatient, places[of])
+    straight = series_of_files(oblique_series(tmp_path / "straight"))
+    assert write_seg(some_mask(straight), LABELS, straight, tmp_path / "x.dcm") == ""
+    assert not pydicom.dcmread(tmp_path / "x.dcm").get("ContentDescription")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [[(2, 5.0), (0, 5.0), (1, 5.0), (3, 5.0)]],
+        [[(at, echo) for at in range(4) for echo in (5.0, 10.0)]],
+        [[(0, 5.0), (1, 5.0)], [(2, 5.0), (3, 5.0)]],
+    ],
+    ids=["frames out of order", "two volumes in one file", "one volume in two files"],
+)
+def test_frames_of_multi_frame_files_are_named_one_by_one(tmp_path, files):
+    named = []
+    for series in find_series(enhanced_mr(tmp_path / "mr", files))[0]:
+        mask = mask_on(series)
+        write_seg(mask, LABELS, series, tmp_path / "seg.dcm")
+        assert np.array_equal(read_seg(tmp_path / "seg.dcm", series, labels=LABELS).array, mask.array)
+        places = {(plane.sop_uid, plane.frame + 1): plane.position for plane in series.planes}
+        seg = pydicom.dcmread(tmp_path / "seg.dcm")
+        for group in seg.PerFrameFunctionalGroupsSequence:
+            of = group.DerivationImageSequence[0].SourceImageSequence[0]
+            who = (of.ReferencedSOPInstanceUID, of.ReferencedFrameNumber)
+            assert np.allclose(group.PlanePositionSequence[0].ImagePositionPatient, places[who])
+        named += places
+        told = {
+            i.ReferencedSOPInstanceUID for i in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        }
+        assert told == {uid for uid, _ in places}
+    assert len(named) == len(set(named)) == sum(map(len, files))
+
+
+def test_a_wrong_distance_of_slices_in_the_header_is_not_handed_on(files, tmp_path):
+    wrong = changed(files, tmp_path / "wrong", SpacingBetweenSlices="9.5")
+    write_seg(some_mask(series_of_files(wrong)), LABELS, wrong, tmp_path / "seg.dcm")
+    measures = (
+        pydicom.dcmread(tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    )
+    assert measures.SpacingBetweenSlices == pytest.approx(4.0)
+
+
+def test_what_a_source_leaves_empty_or_writes_wrongly_does_not_make_the_seg_invalid(files, tmp_path):
+    sloppy = changed(
+        files, tmp_path / "sloppy", PatientAge="0Y", ReferencedStudySequence=[], StudyDescription=""
+    )
+    raw = changed(sloppy, tmp_path / "raw", PatientIdentityRemoved="YES", DeidentificationMethod="")
+    write_seg(some_mask(series_of_files(raw)), LABELS, raw, tmp_path / "seg.dcm")
+    assert valid(tmp_path / "seg.dcm") == []
