@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from medseg.core.errors import CaseError
+from medseg.core.errors import CaseError, unexpected
 from medseg.core.values import Value
 from medseg.imaging.dicom_derived import Origin, origin_of
 from medseg.imaging.dicom_rtstruct import write_rtstruct
@@ -81,8 +81,7 @@ def write_objects(
         remark = f"{origin.remark} ({origin.mends})" if origin.remark else ""
         work = _writers(mask, labels, origin, files, image, output or DicomOutput())
         for kind in wanted:
-            if kind != "sr" or "seg" not in failed:
-                _attempt(kind, work[kind], failed)
+            _attempt(kind, work[kind], failed)
     except CaseError as error:
         failed = dict.fromkeys(wanted, error)
     for kind in failed:
@@ -111,12 +110,15 @@ def _writers(
 
 
 def _attempt(kind: str, write: Callable[[], str], failed: dict[str, CaseError]) -> None:
+    if kind == "sr" and "seg" in failed:
+        failed[kind] = failed["seg"]
+        return
     try:
         write()
     except CaseError as error:
         failed[kind] = error
     except Exception as error:  # a source that the libraries cannot copy from must not stop the others
-        log.error("%s: unexpected %s", _NAMES[kind], type(error).__name__)
+        log.error("%s: unexpected %s", _NAMES[kind], unexpected(error))
         failed[kind] = CaseError(
             f"the {_NAMES[kind]} could not be written", evidence=f"unexpected {type(error).__name__}"
         )
