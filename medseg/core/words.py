@@ -66,6 +66,7 @@ PLAIN = frozenset(_WORDS.split())
 _CHUNK = re.compile(r"[^\W_]+")
 _RUN = re.compile(r"\d+|[^\W\d_]+")
 _HASH = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{10,}")
+_PARTS = re.compile(r"([/\\]|(?<=series )[0-2](?:\.\d+){5,}(?=\)))")  # a series can be looked up
 _DATE = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d[-_. ]?(?:0[1-9]|1[0-2])[-_. ]?(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0[1-9]|[12]\d|3[01])[-_. ]?(?:0[1-9]|1[0-2])[-_. ]?(?:19|20)\d\d)(?!\d)"
@@ -109,7 +110,7 @@ def masked(text: str) -> str:
     >>> masked("/data/Muster^Hans/series-2/IM0003"), masked("study/slice_014.dcm")
     ('/data/.../series-2/IM0003', 'study/slice_014.dcm')
     """
-    parts = [_masked_part(part) for part in re.split(r"([/\\])", text)]
+    parts = [part if n % 2 else _masked_part(part) for n, part in enumerate(_PARTS.split(text))]
     return re.sub(r"\.\.\.(?:[\W_]*\.\.\.)+", "...", "".join(parts))
 
 

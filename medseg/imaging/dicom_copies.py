@@ -71,6 +71,9 @@ def _pictures(files: list[list[Plane]]) -> list[str]:
     if len({plane.compressed for plane in firsts}) == 1:
         return [f"{picture_digest(p.file)} {p.slope} {p.intercept}" for p in firsts]
     claimed = max(4 * len(some) * some[0].rows * some[0].columns for some in files)
-    decoded = [stored_values([p.file], p.compressed, claimed)[0] for p in firsts]
-    names = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in decoded]
-    return [f"{name} {p.slope} {p.intercept}" for name, p in zip(names, firsts, strict=True)]
+    names: dict[Path, str] = {}
+    for compressed in (False, True):
+        some = [p.file for p in firsts if p.compressed == compressed]
+        for file, array in zip(some, stored_values(some, compressed, claimed), strict=True):
+            names[file] = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return [f"{names[p.file]} {p.slope} {p.intercept}" for p in firsts]

@@ -53,6 +53,12 @@ def test_words_most_names_share_are_the_study_s() -> None:
     assert not words.shared_words(["Muster_1", "Muster_2"]), "two of two are not enough"
 
 
+def test_the_uid_of_a_series_is_shown_and_that_of_a_folder_is_not() -> None:
+    uid = "1.3.12.2.1107.5.2.43.167006.2023112816005912972175803.0.0.0"
+    assert words.masked(f"/data/Muster/IM1 (series {uid})") == f"/data/.../IM1 (series {uid})"
+    assert uid not in words.masked(f"/data/{uid}/IM1")
+
+
 def test_a_path_is_shown_whole_on_a_terminal_or_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     path = "/data/Muster/series-2/slice_014.dcm"
     monkeypatch.delenv(words.SHOW_VARIABLE, raising=False)
