@@ -91,12 +91,11 @@ def read_picture(series: Series, colour: bool = False) -> tuple[Image, list[str]
         says, or a table (palette, Modality LUT) that cannot be used.
     """
     (plane,) = series.planes
-    dataset = _looked_at(plane.file)
     try:
         stored = stored_values((plane.file,), plane.compressed, series.pixel_bytes)[0]
         picture = stored[plane.frame]
         _refuse_other_size(picture, plane)
-        picture, said = _as_shown(picture, dataset, plane)
+        picture, said = _as_shown(picture, plane)
     except CaseError as error:
         raise error.with_case(series.uid_hash) from error
     array, given_up = channels_of(picture, colour)
@@ -111,9 +110,16 @@ def _picture(copies: Sequence[Header], key: bytes, policy: DicomPolicy) -> Serie
     if len(copies) > 1 and len({picture_digest(h.file) for h in copies}) > 1:
         raise CaseError("two different images carry the same instance UID", mend="send the series again")
     modality = modality_of(header)
-    dataset = _looked_at(header.file)
-    grid, notes = picture_grid(dataset, modality, header.planes[0])
-    shown = ["grey values turned over: stored from white to black"] if _inverted(dataset) else []
+    try:
+        with tolerant():
+            dataset = _looked_at(header.file)
+            grid, notes = picture_grid(dataset, modality, header.planes[0])
+            inverted = _inverted(dataset)
+    except CaseError:
+        raise
+    except Exception as error:  # a parser fed with damaged bytes may raise anything
+        raise CaseError(f"the header cannot be read ({type(error).__name__})") from error
+    shown = ["grey values turned over: stored from white to black"] if inverted else []
     extra = [f"{len(copies) - 1} exact copies of the image left out"] if len(copies) > 1 else []
     return Series(
         uid_hash=_name(header, key),
@@ -171,40 +177,39 @@ def _looked_at(file: Path) -> Dataset:
     """What of the header placing and showing need."""
     from pydicom import dcmread
 
-    try:
-        with tolerant():
-            return dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
-    except Exception as error:  # a parser fed with damaged bytes may raise anything
-        raise CaseError("the header cannot be read", evidence=type(error).__name__) from error
+    return dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
 def _refuse_other_size(picture: NDArray[Any], plane: Plane) -> None:
-    if picture.shape[:2] != (plane.rows, plane.columns):
+    if picture.shape not in ((plane.rows, plane.columns), (plane.rows, plane.columns, 3)):
         raise CaseError(
             "an image is of another size than its header says",
             file=str(plane.file),
-            evidence=f"{picture.shape[:2]} for {(plane.rows, plane.columns)} (rows, columns)",
+            evidence=f"{picture.shape} for {(plane.rows, plane.columns)} (rows, columns)",
         )
 
 
-def _as_shown(picture: NDArray[Any], dataset: Dataset, plane: Plane) -> tuple[NDArray[Any], list[str]]:
+def _as_shown(picture: NDArray[Any], plane: Plane) -> tuple[NDArray[Any], list[str]]:
     """Stored values to grey ``[row, column]`` as float64, or colour ``[row, column, 3]``."""
     if picture.ndim == 3:
         return picture, []
     try:
         with tolerant():
-            if text_of(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
-                return _coloured(picture, dataset), []
-            if "ModalityLUTSequence" in dataset:
-                values, ends = _looked_up(picture, dataset), _lut_ends(dataset)
-                said = ["a Modality LUT was applied"]
-            else:
-                values = picture.astype(np.float64) * plane.slope + plane.intercept
-                ends, said = sum(_stored_range(dataset)) * plane.slope + 2 * plane.intercept, []
+            return _grey_or_palette(picture, _looked_at(plane.file), plane)
     except Exception as error:  # tables of damaged headers fail in any way
         raise CaseError(
             "a look-up table of the image cannot be used", file=str(plane.file), evidence=type(error).__name__
         ) from error
+
+
+def _grey_or_palette(picture: NDArray[Any], dataset: Dataset, plane: Plane) -> tuple[NDArray[Any], list[str]]:
+    if text_of(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
+        return _coloured(picture, dataset), []
+    if "ModalityLUTSequence" in dataset:
+        values, ends, said = _looked_up(picture, dataset), _lut_ends(dataset), ["a Modality LUT was applied"]
+    else:
+        values = picture.astype(np.float64) * plane.slope + plane.intercept
+        ends, said = sum(_stored_range(dataset)) * plane.slope + 2 * plane.intercept, []
     return (ends - values if _inverted(dataset) else values), said
 
 

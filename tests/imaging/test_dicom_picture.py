@@ -12,7 +12,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from medseg.core.errors import CaseError
+from medseg.core.errors import CaseError, MedsegError
 from medseg.imaging.dicom_in import find_series, read_series, series_of_files
 from medseg.imaging.dicom_picture import read_picture
 from medseg.imaging.dicom_policy import DicomPolicy
@@ -396,3 +396,27 @@ def test_real_colour_is_that_of_another_reader(name, shape):
         expected = apply_color_lut(expected, dataset) >> 8
     assert series.shape == (*shape, 1)
     assert np.array_equal(np.moveaxis(shown(series, colour=True), 0, -1), expected)
+
+
+def test_damaged_pictures_give_an_image_or_a_named_refusal(tmp_path):
+    rng = np.random.default_rng(1)
+    colour = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    whole = [
+        write_picture(tmp_path / "a.dcm", PixelSpacing=[0.1, 0.1], PatientOrientation=["L", "F"]),
+        write_picture(
+            tmp_path / "b.dcm", "US", colour, SequenceOfUltrasoundRegions=[region(), region(form=3)]
+        ),
+    ]
+    file, read = tmp_path / "damaged" / "x.dcm", 0
+    file.parent.mkdir()
+    for number in range(60):
+        raw = bytearray(whole[number % 2].read_bytes())
+        for _ in range(3):
+            raw[rng.integers(0, len(raw))] = rng.integers(0, 256)
+        file.write_bytes(raw[: len(raw) if number % 5 else rng.integers(1, len(raw))])
+        try:
+            for series in find_series(file, ALL)[0]:
+                read += int(np.isfinite(read_series(series).array).all())
+        except MedsegError as error:
+            assert "Quillfeather" not in error.public()
+    assert read > 10, "most damage is harmless"
