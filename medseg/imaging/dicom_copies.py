@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_header import Plane
-from medseg.imaging.dicom_pixels import picture_digest, stored_values
+from medseg.imaging.dicom_pixels import picture_digest, stored_one_by_one
 
 _TIMELESS = ("content", "instance")  # marks that a second sending may change
 
@@ -74,6 +74,6 @@ def _pictures(files: list[list[Plane]]) -> list[str]:
     names: dict[Path, str] = {}
     for compressed in (False, True):
         some = [p.file for p in firsts if p.compressed == compressed]
-        for file, array in zip(some, stored_values(some, compressed, claimed), strict=True):
+        for file, array in zip(some, stored_one_by_one(some, compressed, claimed), strict=True):
             names[file] = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     return [f"{names[p.file]} {p.slope} {p.intercept}" for p in firsts]

@@ -94,7 +94,7 @@ def is_interpolated(series: Series) -> bool:
 
 
 def _places(series: Series) -> NDArray[np.float64]:
-    """Where the first pixel of each plane lies on the grid: (K, 3) in voxels, rounding and jitter taken off."""
+    """Where the first pixel of each plane lies on the grid: (K, 3) in voxels, without rounding and jitter."""
     positions = np.array([p.position for p in series.planes], float) * (-1, -1, 1)
     at = series.grid.to_index(positions)
     whole = np.rint(at)
