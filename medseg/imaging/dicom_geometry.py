@@ -59,17 +59,26 @@ def refuse_unplaced(planes: Sequence[Plane]) -> None:
         )
 
 
-def extends(part: Sequence[Plane], plane: Plane) -> bool:
-    """Whether `plane` lies where a slice of the stack `part` would lie: on its line, a step away."""
-    if len(part) < 2:
+def extends(stack: Sequence[Plane], others: Sequence[Plane]) -> bool:
+    """Whether other images all lie where slices of a stack are lacking: in its gaps or next to its ends.
+
+    They do when each lies within half a step of the line of the stack and of no slice of it, and they
+    reach no further than as many steps beyond an end as they are.
+    """
+    shelves = by_position(stack)
+    if len(shelves) < 2:
         return False
-    shelves = by_position(part)
-    first, second = (np.array(shelves[i][0].position, float) for i in (0, 1))
-    step = second - first
-    offset = np.array(plane.position, float) - first
-    along = float(offset @ step / (step @ step))
-    beside = float(np.linalg.norm(offset - along * step))
-    return beside < 0.5 * float(np.linalg.norm(step)) and -1.5 < along < len(shelves) + 0.5
+    places = np.array([shelf[0].position for shelf in shelves], float)
+    step = (places[-1] - places[0]) / np.linalg.norm(places[-1] - places[0])
+    have = (places - places[0]) @ step
+    gap = float(np.sort(np.diff(have))[(len(have) - 2) // 2])
+    offset = np.array([p.position for p in others], float) - places[0]
+    along = offset @ step
+    beside = np.linalg.norm(offset - np.outer(along, step), axis=1)
+    free = np.abs(along[:, None] - have).min(axis=1) > gap / 2
+    room = gap * (len(others) + 0.5)
+    near = (along > -room) & (along < have[-1] + room) & (beside < gap / 2)
+    return bool((near & free).all())
 
 
 def by_position(planes: Sequence[Plane]) -> list[list[Plane]]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.core.errors import CaseError, MedsegError
-from medseg.core.files import files_below
 from medseg.imaging.deidentify import project_key
-from medseg.imaging.dicom_header import Header, read_header
+from medseg.imaging.dicom_header import Header
 from medseg.imaging.dicom_picture import images_of, read_picture
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_references import ReferenceFile, is_reference, reference_file
+from medseg.imaging.dicom_scan import Scan, headers_of, scan
 from medseg.imaging.dicom_series import LeftOut, Series
 from medseg.imaging.dicom_stack import volume_of
 from medseg.imaging.dicom_voxels import voxels_of
@@ -36,21 +36,24 @@ class Found:
         return [reference for reference in self.references if reference.kind == "seg"]
 
 
-def find_series(root: str | Path, policy: DicomPolicy = DEFAULT) -> tuple[list[Series], list[LeftOut]]:
+def find_series(
+    root: str | Path, policy: DicomPolicy = DEFAULT, *, quiet: bool = True
+) -> tuple[list[Series], list[LeftOut]]:
     """Every image volume below a folder (or in one file), and everything that is none.
 
-    Files are known by content, not by name. Volumes come sorted by `uid_hash`.
+    Files are known by content, not by name; a DICOMDIR stands for its folder. Volumes come sorted by
+    `uid_hash`. Unless `quiet`, a bar shows how many headers have been read.
 
     Raises
     ------
     MedsegError
         The folder is not there, or holds no DICOM file.
     """
-    found = find_dicom(root, policy)
+    found = find_dicom(root, policy, quiet=quiet)
     return found.series, found.left_out
 
 
-def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT) -> Found:
+def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT, *, quiet: bool = True) -> Found:
     """As `find_series`, with the objects drawn on images (SEG, RTSTRUCT) listed apart.
 
     Raises
@@ -58,12 +61,11 @@ def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT) -> Found:
     MedsegError
         The folder is not there, or holds no DICOM file.
     """
-    files = _files(Path(root))
-    headers = [(file, read_header(file)) for file in files]
-    good = [h for _, h in headers if h is not None]
+    looked = scan(Path(root), quiet=quiet)
+    good = looked.headers
     if not good:
         raise MedsegError(
-            "no DICOM file found", file=str(root), evidence=f"{len(files)} file(s) looked at",
+            "no DICOM file found", file=str(root), evidence=f"{looked.looked_at} file(s) looked at",
             mend="give the folder that holds the series",
         )  # fmt: skip
     key = project_key()
@@ -71,7 +73,7 @@ def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT) -> Found:
     made = [thing for group in _by_series(good) for thing in images_of(group, key, policy)]
     series = sorted((m for m in made if isinstance(m, Series)), key=lambda s: s.uid_hash)
     left = [m for m in made if isinstance(m, LeftOut)]
-    return Found(series, references, [*left, *_junk([f for f, h in headers if h is None])])
+    return Found(series, references, [*left, *_index_rows(looked), *_junk(looked)])
 
 
 def series_of_files(files: Sequence[str | Path], part: str = "", policy: DicomPolicy = DEFAULT) -> Series:
@@ -82,7 +84,7 @@ def series_of_files(files: Sequence[str | Path], part: str = "", policy: DicomPo
     CaseError
         They make no volume, or more than one.
     """
-    headers = [read_header(Path(f)) for f in files]
+    headers = headers_of([Path(f) for f in files])
     good = [h for h in headers if h is not None]
     made = [thing for group in _by_series(good) for thing in images_of(group, project_key(), policy)]
     series = [m for m in made if isinstance(m, Series) and part in ("", m.part)]
@@ -115,16 +117,6 @@ def read_series(series: Series) -> Image:
     return volume_of(voxels_of(series), series)
 
 
-def _files(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise MedsegError(
-            "there is no such folder", file=str(root), mend="give the folder that holds the series"
-        )
-    return files_below(root)
-
-
 def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
     """Headers that share a series UID; without one, those of one folder, study, frame and modality."""
     groups: dict[tuple[str, ...], list[Header]] = {}
@@ -137,8 +129,17 @@ def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
     return list(groups.values())
 
 
-def _junk(files: Sequence[Path]) -> list[LeftOut]:
-    if not files:
+def _index_rows(looked: Scan) -> list[LeftOut]:
+    said = {True: "DICOMDIR lists {} images that are not here", False: "DICOMDIR: an index of the folder"}
+    return [
+        LeftOut("-", "skipped", said[index.missing > 0].format(index.missing), file=str(index.file))
+        for index in looked.indexes
+    ]
+
+
+def _junk(looked: Scan) -> list[LeftOut]:
+    if not looked.junk:
         return []
-    reason = f"{len(files)} file(s) are not DICOM or not readable"
-    return [LeftOut("-", "skipped", reason, "", len(files), "", str(files[0]))]
+    empty = f" ({looked.empty} of them empty)" if looked.empty else ""
+    reason = f"{len(looked.junk)} file(s) are not DICOM or not readable{empty}"
+    return [LeftOut("-", "skipped", reason, "", len(looked.junk), "", str(looked.junk[0]))]

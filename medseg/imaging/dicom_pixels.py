@@ -49,6 +49,12 @@ def picture_digest(file: Path) -> str:
     """sha256 of the pixel data as stored, to tell copies from different images."""
     from pydicom import dcmread
 
+    header = glance(file, _asked())
+    if header is not None and header.pixels is not None and header.syntax in (IMPLICIT, EXPLICIT):
+        start, length = header.pixels
+        with file.open("rb", buffering=0) as stream:
+            stream.seek(start)
+            return hashlib.sha256(stream.read(min(length, file.stat().st_size))).hexdigest()
     with tolerant():
         dataset = dcmread(file, specific_tags=["PixelData"], force=True)
         return hashlib.sha256(bytes(dataset.get("PixelData") or b"")).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 PIXELS = 0x7FE00010
-_FIRST_LOOK, _LONGEST = 2**16, 2**22
+_FIRST_LOOK, _LONGEST = 2**16, 2**20
 _UNDEFINED = 0xFFFFFFFF
 _ITEM_END, _SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
 
@@ -30,10 +30,15 @@ _SHORT = frozenset(
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _WORDS = frozenset(("CS", "DS", "IS", "UI"))
 _LINES = frozenset(("AE", "AS", "DA", "DT", "LO", "PN", "SH", "TM"))
+_FREE = frozenset(("LO", "PN", "SH"))  # in the character set of the file
 
 
 class _OddError(Exception):
     """Something that the general parser must look at."""
+
+
+Found = dict[int, tuple[str, bytes]]
+"""Tag -> VR and the bytes of the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,8 @@ class Element:
 class Glance:
     """What was asked for of one header, with the few methods of a pydicom dataset that readers use."""
 
-    def __init__(
-        self, syntax: str, found: dict[int, tuple[str, bytes]], pixels: tuple[int, int] | None
-    ) -> None:
-        self.syntax, self._found = syntax, found
+    def __init__(self, syntax: str, found: Found, charset: str, pixels: tuple[int, int] | None) -> None:
+        self.syntax, self._found, self._charset = syntax, found, charset
         self.pixels = pixels
         """Offset and length of the pixel data as stored, or None without any."""
 
@@ -60,7 +63,7 @@ class Glance:
         if tag not in self._found:
             return default
         vr, raw = self._found[tag]
-        value = _value(vr, raw)
+        value = _value(vr, raw, self._charset)
         return value if isinstance(key, str) else Element(vr, value)
 
     def __contains__(self, key: str | int) -> bool:
@@ -68,7 +71,7 @@ class Glance:
 
     def __getitem__(self, tag: int) -> Element:
         vr, raw = self._found[tag]
-        return Element(vr, _value(vr, raw))
+        return Element(vr, _value(vr, raw, self._charset))
 
     def __len__(self) -> int:
         return len(self._found)
@@ -79,7 +82,7 @@ def wanted(tags: Iterable[str | int]) -> dict[int, str]:
     from pydicom.datadict import dictionary_VR
 
     numbers = [_tag(t) if isinstance(t, str) else int(t) for t in tags]
-    return {n: "" if n >> 16 & 1 else dictionary_VR(n) for n in numbers}
+    return {n: "" if n >> 16 & 1 else dictionary_VR(n) for n in [_CHARSET, *numbers]}
 
 
 def glance(file: Path, asked: dict[int, str]) -> Glance | None:
@@ -105,12 +108,32 @@ def _look(raw: bytes, asked: dict[int, str]) -> Glance:
     if not syntax or syntax in _OTHER:
         raise _OddError
     found, at, pixels = _walk(raw, at, asked, explicit=syntax != IMPLICIT, last=PIXELS)
-    _check(found)
+    if syntax == IMPLICIT:
+        _name_private(found)
+    charset = found.pop(_CHARSET, ("CS", b""))[1].decode("ascii", "replace").strip(" \0")
+    encoding = _ENCODINGS.get(charset, "ascii")  # plain letters are the same in all of them
     if not found:
         raise _OddError
-    return Glance(syntax, found, pixels)
+    _check(found, encoding)
+    return Glance(syntax, found, encoding, pixels)
 
 
+def _name_private(found: Found) -> None:
+    """The VR of private elements, which implicit files do not tell, as their maker's dictionary has it."""
+    from pydicom.datadict import private_dictionary_VR
+
+    for tag in [t for t, (vr, _) in found.items() if not vr]:
+        block = tag >> 8 & 0xFF
+        creator = found.get(tag & 0xFFFF0000 | block, ("", b""))[1].decode("ascii", "replace").strip(" \0")
+        try:
+            vr = private_dictionary_VR(tag, creator) if block else "LO"
+        except KeyError:
+            vr = "UN"
+        found[tag] = (vr, found[tag][1])
+
+
+_CHARSET = 0x00080005
+_ENCODINGS = {"ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 _SYNTAX = 0x00020010
 _META = {_SYNTAX: "UI"}
 _OTHER = frozenset(("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"))  # big endian; deflated as a whole
@@ -118,9 +141,9 @@ _OTHER = frozenset(("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"))  # big end
 
 def _walk(
     raw: bytes, at: int, asked: dict[int, str], *, explicit: bool, last: int
-) -> tuple[dict[int, tuple[str, bytes]], int, tuple[int, int] | None]:
+) -> tuple[Found, int, tuple[int, int] | None]:
     """Elements asked for up to tag `last`; where it ended; offset and length of pixel data met there."""
-    found: dict[int, tuple[str, bytes]] = {}
+    found: Found = {}
     before, end, head = -1, len(raw), _explicit if explicit else _implicit
     while at < end:
         group, element = _TAG.unpack_from(raw, at)
@@ -186,13 +209,13 @@ def _past_sequence(raw: bytes, at: int, head: Head) -> int:
     return at
 
 
-def _check(found: dict[int, tuple[str, bytes]]) -> None:
-    """Only values that read the same in every character set, and stand in one piece where they should."""
+def _check(found: Found, charset: str) -> None:
+    """Only texts of one value and numbers of whole length; in one piece where they should be."""
     for tag, (vr, raw) in found.items():
         if vr in _WORDS or vr in _LINES:
-            if not raw.isascii() or b"\x1b" in raw or (vr in _LINES and b"\\" in raw):
+            if b"\x1b" in raw or (vr in _LINES and b"\\" in raw) or (vr == "PN" and b"=" in raw):
                 raise _OddError
-            if vr == "PN" and b"=" in raw:
+            if not raw.isascii() and (vr not in _FREE or not _decodes(raw, charset)):
                 raise _OddError
         elif vr in _BINARY:
             if len(raw) % struct.calcsize(_BINARY[vr]):
@@ -201,16 +224,24 @@ def _check(found: dict[int, tuple[str, bytes]]) -> None:
             raise _OddError
 
 
-def _value(vr: str, raw: bytes) -> Any:
+def _decodes(raw: bytes, charset: str) -> bool:
+    try:
+        return bool(raw.decode(charset))
+    except UnicodeDecodeError:
+        return False
+
+
+def _value(vr: str, raw: bytes, charset: str) -> Any:
     """As pydicom gives it: a number, a text, a list of several; numbers that are none raise ValueError."""
     if vr in _BINARY:
         count = len(raw) // struct.calcsize(_BINARY[vr])
         several = list(struct.unpack(f"<{count}{_BINARY[vr]}", raw))
         return several[0] if count == 1 else several or None
-    if vr not in _WORDS and vr not in _LINES:
+    if vr in _LINES:
+        return _text(raw.decode(charset if vr in _FREE else "ascii"))
+    if vr not in _WORDS:
         return raw
-    words = raw.decode("ascii").rstrip("\0 ").split("\\") if vr in _WORDS else [raw.decode("ascii")]
-    made = [_MAKE.get(vr, _text)(word) for word in words]
+    made = [_MAKE.get(vr, _text)(word) for word in raw.decode("ascii").rstrip("\0 ").split("\\")]
     return made[0] if len(made) == 1 else made
 
 

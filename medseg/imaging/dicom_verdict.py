@@ -72,9 +72,10 @@ def modality_of(header: Header) -> str:
 def is_capture(header: Header) -> bool:
     """Whether it is a picture of a picture: by SOP class, modality, or the words of its ImageType."""
     imaged = header.sop_class in VOLUME_CLASSES or header.sop_class in PICTURE_CLASSES
-    words = {word.upper() for word in header.image_type}
-    screen = any(word.startswith("SCREEN") for word in words) or "DOSE_INFO" in words
-    return header.sop_class in CAPTURE_CLASSES or (imaged and (screen or header.modality == "OT"))
+    if not imaged or header.modality == "OT":
+        return imaged or header.sop_class in CAPTURE_CLASSES
+    words = [word.upper() for word in header.image_type]
+    return any(word.startswith("SCREEN") or word == "DOSE_INFO" for word in words)
 
 
 def is_picture(header: Header) -> bool:
