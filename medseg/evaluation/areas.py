@@ -12,9 +12,6 @@ from medseg.evaluation.statistics import Floats, Interval, bca, patient_numbers,
 
 Bool = NDArray[np.bool_]
 
-_BLOCK = 4_000_000
-"""Numbers held at a time while a bootstrap runs."""
-
 
 def auroc_interval(
     positive: Bool, score: Floats, confidence: float = 0.95, patients: Sequence[str] | None = None
@@ -82,6 +79,16 @@ def auroc_difference(
     return difference, Interval(difference - half, difference + half, "DeLong, paired"), p
 
 
+def auroc_influence(positive: Bool, score: Floats) -> Floats | None:
+    """What each case adds to the error of the area, array (n,); None when a side is empty."""
+    if positive.all() or not positive.any():
+        return None
+    area, above, below = _placements(positive, score)
+    found = np.empty(positive.size)
+    found[positive], found[~positive] = (above - area) / above.size, (below - area) / below.size
+    return found
+
+
 def average_precision(positive: Bool, score: Floats) -> float | None:
     """Average precision: the sum over thresholds of precision x gain in recall; None without positives.
 
@@ -115,9 +122,7 @@ def auprc_interval(
         return area, Interval(None, None, "none", "one patient with the class: no interval can be given")
 
     def statistic(weights: Floats) -> Floats:
-        rows = max(1, _BLOCK // positive.size)
-        blocks = [weights[i : i + rows, who] for i in range(0, len(weights), rows)]
-        return np.concatenate([_precisions(positive, score, block) for block in blocks])
+        return _precisions(positive, score, weights[:, who])
 
     draws = statistic(resamples(n, 100, seed))
     if np.nanmax(draws) - np.nanmin(draws) < 1e-12:

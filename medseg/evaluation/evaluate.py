@@ -79,7 +79,7 @@ def evaluate_folders(
     if tolerance_mm is not None:
         scoring = scoring.but(tolerance_mm=tolerance_mm)
     if _is_table(ref):
-        from medseg.evaluation.classification import evaluate_tables
+        from medseg.evaluation.class_tables import evaluate_tables
 
         return Evaluation(*evaluate_tables(pred, ref, out, scoring, patients))
     predictions, references = find_masks(pred), find_masks(ref)

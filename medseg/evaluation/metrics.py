@@ -156,6 +156,14 @@ def _of_classes(title: str, definition: str) -> Metric:
     return Metric(title, "", _unused, "zero", "high", (0, 1), definition)
 
 
+def _low(title: str, definition: str) -> Metric:
+    return replace(_of_classes(title, definition), better="low")
+
+
+def _fitted(title: str, definition: str) -> Metric:
+    return replace(_of_classes(title, definition), better="none", bounds=(None, None))
+
+
 CLASS_METRICS: dict[str, Metric] = {
     "accuracy": _of_classes(
         "Accuracy", "share of cases whose most probable class is the reference's; unpredicted cases are wrong"
@@ -170,6 +178,19 @@ CLASS_METRICS: dict[str, Metric] = {
         "PPV", "of the cases given this class, the share that is, at this cohort's prevalence"
     ),
     "npv": _of_classes("NPV", "of the cases not given this class, the share that is not, at this prevalence"),
+    "auprc": _of_classes(
+        "AUPRC",
+        "average precision: sum over thresholds of precision x gain in recall; by chance the prevalence",
+    ),
+    "brier": _low("Brier score", "mean squared error of the probability of the class; 0 is best"),
+    "ece": _low("ECE", "expected calibration error: mean over cases of |observed - predicted| of their bin"),
+    "calibration_slope": _fitted(
+        "Calibration slope", "of logit P(class) on logit p; 1 is best, below 1 is overconfident"
+    ),
+    "calibration_intercept": _fitted("Calibration intercept", "of the same regression; 0 is best"),
+    "calibration_in_the_large": _fitted(
+        "Calibration in the large", "intercept with the slope held at 1; above 0: probabilities are too low"
+    ),
     "probability": _of_classes("Probability", "probability the model gives to the case's own class"),
 }
 """What `medseg.evaluation.classification` computes over cases, described in the same words."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,10 @@ Statistic = Callable[[Floats], Floats]
 
 FEW = 15
 """Below so many patients a mean gets a t interval: a bootstrap of few is too narrow."""
+MANY = 5000
+"""Above so many patients it gets one too: the bootstrap would give the same in a hundred times the time."""
+_BLOCK = 4_000_000
+"""Weights of a bootstrap held at a time."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def mean_interval(
     seed: int = 0,
     bounds: Bounds = (None, None),
 ) -> Interval:
-    """Confidence interval of a mean: BCa bootstrap over patients, t interval below 15 patients.
+    """Confidence interval of a mean: BCa bootstrap over patients, t interval below 15 (and above 5000).
 
     Parameters
     ----------
@@ -106,7 +110,7 @@ def mean_interval(
         return Interval(None, None, "none", "one patient: no interval can be given")
     if np.abs(sample.influence()).max() <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, "point", "no patient differs from the mean: the interval is a point")
-    if sample.patients < FEW:
+    if sample.patients < FEW or sample.patients > MANY:
         low, high = _t_interval(sample, mean, confidence)
         note = f"{sample.patients} patients: t interval instead of the bootstrap"
         return Interval(*cut(low, high, bounds), "t", note)
@@ -133,11 +137,11 @@ def bca(
     low, high : float
     """
     estimate = statistic(np.ones((1, patients)))[0]
-    draws = statistic(resamples(patients, repeats, seed))
+    draws = np.concatenate([statistic(block) for block in _blocks(patients, repeats, seed)])
     draws = np.sort(draws[np.isfinite(draws)])
     below = (np.sum(draws < estimate) + np.sum(draws <= estimate)) / (2 * draws.size)
     bias = z_of(float(np.clip(below, 0.5 / repeats, 1 - 0.5 / repeats)))
-    left_out = statistic(1 - np.eye(patients))
+    left_out = np.concatenate([statistic(block) for block in _without_one(patients)])
     left_out = left_out[np.isfinite(left_out)]
     spread = left_out.mean() - left_out
     acceleration = np.sum(spread**3) / (6 * max(np.sum(spread**2), 1e-300) ** 1.5)
@@ -162,6 +166,26 @@ def standard_error(influence: Floats) -> float:
     """Standard error of an estimate from what each patient adds to it, shape (patients,)."""
     n = influence.size
     return float(np.sqrt(n / (n - 1) * np.sum(influence**2))) if n > 1 else float("nan")
+
+
+def _blocks(patients: int, repeats: int, seed: int) -> Iterator[Floats]:
+    """`resamples`, in parts where there are many patients: bounds the memory."""
+    rows = max(1, _BLOCK // patients)
+    if rows >= repeats:
+        yield resamples(patients, repeats, seed)
+        return
+    rng, share = np.random.default_rng([seed, patients]), np.full(patients, 1 / patients)
+    for start in range(0, repeats, rows):
+        yield rng.multinomial(patients, share, size=min(rows, repeats - start)).astype(np.float64)
+
+
+def _without_one(patients: int) -> Iterator[Floats]:
+    """Weights that leave each patient out in turn, some rows at a time."""
+    rows = max(1, _BLOCK // patients)
+    for start in range(0, patients, rows):
+        weights = np.ones((min(rows, patients - start), patients))
+        weights[np.arange(len(weights)), np.arange(start, start + len(weights))] = 0
+        yield weights
 
 
 @lru_cache(maxsize=8)

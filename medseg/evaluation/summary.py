@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg.evaluation.classification import is_classification, summarise_classes
+from medseg.evaluation.class_summary import summarise_classes
+from medseg.evaluation.classification import is_classification
 from medseg.evaluation.medians import median_interval
 from medseg.evaluation.metrics import Metric, metric_of
 from medseg.evaluation.pairs import Row
