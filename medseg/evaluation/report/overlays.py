@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.evaluation.report.contours import Point, outlines
 from medseg.evaluation.report.svg import n, polyline
+from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
 from medseg.imaging.labels import Labels
 
@@ -86,7 +87,7 @@ def planes(
             drawn = tuple(_drawn(masks, labels, axis, at, box, spacing))
             found.append(_plane(name, grey, axis, at - box[axis].start, spacing, letters, drawn))
     if 1 in some.grid.shape:
-        found = _flat(masks, labels, some.grid.shape.index(1), box, spacing, grey)
+        found = _flat(masks, labels, some.grid, box, spacing, grey)
     return found, window
 
 
@@ -230,12 +231,14 @@ def _drawn(
 def _flat(
     masks: dict[str, Image | None],
     labels: Labels,
-    axis: int,
+    grid: Grid,
     box: tuple[slice, slice, slice],
     spacing: Sequence[float],
     grey: NDArray[np.uint8],
 ) -> list[Plane]:
-    name, _, letters = next(p for p in _PLANES if p[1] == axis)
+    axis = grid.shape.index(1)
+    shown = grid.nearest_axes()[0][axis]  # a picture keeps its third axis last, whatever plane it shows
+    name, _, letters = next(p for p in _PLANES if p[1] == shown)
     drawn = tuple(_drawn(masks, labels, axis, 0, box, spacing))
     return [_plane(name, grey, axis, 0, spacing, letters, drawn)]
 
