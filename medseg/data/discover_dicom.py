@@ -11,7 +11,7 @@ from medseg.data.cohort import Cohort, Refusal
 from medseg.data.discover import Draft, Frame, LabelsLike, assemble, log, refusal, skipped
 from medseg.data.discover_table import hashed_patient
 from medseg.data.naming import Ids
-from medseg.data.pairing import labels_of, lonely, pairing_fault
+from medseg.data.pairing import Choice, Pairs, chosen_of, labels_of, paired, pairing_fault
 from medseg.data.selection import Chosen, Unfit, choose
 from medseg.data.selection_rules import Selection
 from medseg.imaging.dicom_in import Found, find_dicom
@@ -36,7 +36,7 @@ def survey(root: str | Path, select: Selection | None = None, policy: DicomPolic
     MedsegError
         No such folder, or no DICOM in it.
     """
-    found = find_dicom(Path(root).expanduser(), policy)
+    found = find_dicom(Path(root).expanduser(), policy, quiet=quiet)
     return Survey(found, choose(found.series, select or Selection()))
 
 
@@ -51,6 +51,7 @@ def from_dicom(
     policy: DicomPolicy = DEFAULT,
     ids: Ids = "auto",
     select: Selection | None = None,
+    reference: Choice = "auto",
 ) -> Cohort:
     """See `Cohort.from_dicom`. `need_reference` is by default True when any reference is found.
 
@@ -58,20 +59,21 @@ def from_dicom(
     """
     seen = survey(root, select, policy)
     found, picked = seen.found, seen.chosen.picked
-    need = bool(found.segs) if need_reference is None else need_reference
+    pairs = paired(found.references, found.series, reference)
+    need = bool(pairs.used) if need_reference is None else need_reference
     names = _channel_names(seen.chosen, select, tuple(channels or ()))
     refused = [_left_out(thing) for thing in found.left_out] + unselected(seen.chosen)
     drafts = []
     for case in picked:
         several = list(case.series.values()) * (len(names) if len(case.series) == 1 else 1)  # colours
         images = dict(zip(names, several, strict=True))
-        segs, why_not = _references(case.id, images, found.segs, need)
+        own, why_not = _references(case.id, images, pairs, need, labels)
         if why_not is not None:
             refused.append(why_not)
         else:
-            drafts.append(_draft(case.id, images, segs))
-    refused += lonely(found.segs, found.series)
-    frame = Frame(names, labels_of(found.segs, labels), name=name or "cohort", quiet=quiet)
+            drafts.append(_draft(case.id, images, own))
+    refused += pairs.rows
+    frame = Frame(names, labels_of(pairs.used, labels, found.series), name=name or "cohort", quiet=quiet)
     return assemble(drafts, frame, refused)
 
 
@@ -102,12 +104,12 @@ def _channel_names(chosen: Chosen, select: Selection | None, asked: tuple[str, .
 
 
 def _references(
-    case: str, images: Mapping[str, Series], segs: Sequence[ReferenceFile], need: bool
+    case: str, images: Mapping[str, Series], pairs: Pairs, need: bool, labels: LabelsLike
 ) -> tuple[list[ReferenceFile], Refusal | None]:
     """The references of the first channel, on whose grid they will lie; or why the case is not taken."""
     channel, first = next(iter(images.items()))
-    own = [seg for seg in segs if seg.belongs_to(first)]
-    drawn_on = next((c for c, s in images.items() if any(seg.belongs_to(s) for seg in segs)), channel)
+    own = chosen_of(pairs.of(first), labels)
+    drawn_on = next((c for c, s in images.items() if pairs.of(s)), channel)
     if not own and drawn_on != channel:
         error = CaseError(
             "the reference was drawn on another channel than the first",
@@ -116,20 +118,20 @@ def _references(
             mend=f"name {drawn_on} first among the channels of the selection",
         )
         return [], refusal(error, case, case)
-    return own, pairing_fault(first, own, need)
+    return own, pairing_fault(first, own, need, labels)
 
 
-def _draft(case: str, images: Mapping[str, Series], segs: Sequence[ReferenceFile]) -> Draft:
+def _draft(case: str, images: Mapping[str, Series], own: Sequence[ReferenceFile]) -> Draft:
     first = next(iter(images.values()))
     modalities = {series.modality for series in images.values()}
     return Draft(
         id=case,
         images={channel: series.files for channel, series in images.items()},
-        reference=tuple(seg.file for seg in segs),
+        reference=tuple(reference.file for reference in own),
         patient=hashed_patient(first.patient_key) if first.patient_key else case,
         groups={"modality": first.modality} if len(modalities) == 1 else {},
         kind="dicom",
-        reference_kind="seg",
+        reference_kind=own[0].kind if own else None,
         parts={channel: series.part for channel, series in images.items()},
         policy=first.policy,
     )

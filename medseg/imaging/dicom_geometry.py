@@ -138,7 +138,4 @@ def _alike(a: Plane, b: Plane) -> bool:
 def _near(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
     assert a is not None
     assert b is not None
-    for x, y in zip(a, b, strict=True):  # called very often: faster than max()
-        if not abs(x - y) <= tolerance:
-            return False
-    return True
+    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
