@@ -45,15 +45,23 @@ def _once_each(files: list[list[Plane]]) -> list[list[Plane]]:
 
 
 def _without_twins(files: list[list[Plane]]) -> list[list[Plane]]:
-    """Pictures are compared only where several files claim the same places: reading them costs."""
+    """Pictures are compared only where several files claim the same places: reading them costs.
+
+    Where the same number of files lies at all places, but not all places repeat themselves, it is a time
+    series in which some slices are blank: nothing is left out then.
+    """
     crowds: dict[Hashable, list[list[Plane]]] = {}
     for some in files:
         crowds.setdefault(tuple(map(_spot, some)), []).append(some)
-    kept = []
-    for crowd in crowds.values():
-        names = _pictures(crowd) if len(crowd) > 1 else [""]
-        kept += dict(zip(reversed(names), reversed(crowd), strict=True)).values()
-    return kept
+    single = [_different(crowd) for crowd in crowds.values()]
+    if len({len(crowd) for crowd in crowds.values()}) == 1 and len({len(some) for some in single}) > 1:
+        return files
+    return [some for crowd in single for some in crowd]
+
+
+def _different(crowd: list[list[Plane]]) -> list[list[Plane]]:
+    names = _pictures(crowd) if len(crowd) > 1 else [""]
+    return list(dict(zip(reversed(names), reversed(crowd), strict=True)).values())
 
 
 def _spot(plane: Plane) -> Hashable:

@@ -255,7 +255,7 @@ def _refuse_outsider(part: Part, parts: Sequence[Part]) -> None:
     """Images where further slices should lie, with another matrix or direction, were slices of the stack."""
     for other in parts:
         pair = sorted((part, other), key=lambda p: -len(p.planes))
-        if other.geometry == part.geometry or not all(extends(pair[0].planes, p) for p in pair[1].planes):
+        if other.geometry == part.geometry or not extends(pair[0].planes, pair[1].planes):
             continue
         a, b = part.planes[0], other.planes[0]
         raise CaseError(

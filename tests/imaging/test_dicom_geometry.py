@@ -220,9 +220,13 @@ def test_orientations_matrices_and_spacings_are_parted_whatever_the_order():
     assert [g[0].rows for g in same_geometry(planes[::-1])] == [g[0].rows for g in groups]
 
 
-def test_a_slice_extends_a_stack_only_on_its_line_a_step_away():
-    planes = [plane(z) for z in (0, 3, 6)]
-    assert extends(planes, plane(9))
-    assert not extends(planes, plane(15))
-    assert not extends(planes, plane(9, position=(0.0, -20.0, 9.0)))
-    assert not extends(planes[:1], plane(3))
+def test_images_extend_a_stack_only_where_its_slices_are_lacking():
+    planes = [plane(z) for z in (0, 3, 6, 12)]
+    assert extends(planes, [plane(9)])
+    assert extends(planes, [plane(15)])
+    assert extends(planes, [plane(15), plane(18)])
+    assert not extends(planes, [plane(6)])
+    assert not extends(planes, [plane(15), plane(21)])
+    assert not extends(planes, [plane(9), plane(6)])
+    assert not extends(planes, [plane(9, position=(0.0, -20.0, 9.0))])
+    assert not extends(planes[:1], [plane(3)])
