@@ -28,7 +28,13 @@ class Survey:
     chosen: Chosen
 
 
-def survey(root: str | Path, select: Selection | None = None, policy: DicomPolicy = DEFAULT) -> Survey:
+def survey(
+    root: str | Path,
+    select: Selection | None = None,
+    policy: DicomPolicy = DEFAULT,
+    *,
+    quiet: bool = True,
+) -> Survey:
     """Find every series below a folder and choose among them; without a selection each is a case.
 
     Raises
@@ -57,7 +63,7 @@ def from_dicom(
 
     `ids` is accepted for uniformity: ids of DICOM are keyed hashes whatever it says.
     """
-    seen = survey(root, select, policy)
+    seen = survey(root, select, policy, quiet=quiet)
     found, picked = seen.found, seen.chosen.picked
     pairs = paired(found.references, found.series, reference)
     need = bool(pairs.used) if need_reference is None else need_reference
