@@ -14,6 +14,7 @@ from medseg.core.errors import CaseError
 from medseg.imaging.dicom_in import find_series, series_of_files
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.dicom_rtstruct import write_rtstruct
+from medseg.imaging.dicom_rtstruct_in import read_rtstruct
 from medseg.imaging.dicom_stack import planes_of
 from medseg.imaging.grid import Grid, ras_from_lps
 from medseg.imaging.image import Image, canonical
@@ -46,6 +47,10 @@ def test_contours_come_back_voxel_for_voxel_on_the_source_slices(shared_data, tm
     back = read_contours(tmp_path / "rt.dcm", series)
     assert np.array_equal(back, as_numbers(planes_of(mask, series)))
     assert set(np.unique(back)) == {0, 1, 2}
+    read = read_rtstruct(tmp_path / "rt.dcm", series, labels=LABELS)
+    assert np.array_equal(planes_of(read, series), planes_of(mask, series))
+    if name not in ("tilted", "uneven"):
+        assert np.array_equal(read.array, mask.array)
 
 
 @pytest.mark.parametrize("name", SOURCES)
