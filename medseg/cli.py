@@ -54,6 +54,14 @@ _PREDICT_SETTINGS = _arg(
     help="settings: dicom.tilt=shear keeps the voxels of a tilted gantry, dicom.burned_in=take, "
     "dicom.uneven=resample, dicom.gaps=resample, output.seg=labelmap, output.holes=inner, ...",
 )
+_INGEST_SETTINGS = _arg(
+    "overrides",
+    nargs="*",
+    metavar="key=value",
+    help="settings: dicom.tilt=shear, dicom.uneven=resample, dicom.gaps=resample, dicom.burned_in=take, "
+    "dicom.secondary=take, ingest.label_threshold=0.5, ingest.label_map.255=1, ingest.align=true, "
+    "ingest.dates=shifted, ids=names, select.modality=CT, ...",
+)
 _COHORT = [
     _arg(
         "--cohort-format",
@@ -70,8 +78,18 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
         "images of any layout -> one folder a case, and a table of what was taken, skipped, refused",
         [
             _arg("src", metavar="SRC", help="folder, zip, MSD or nnU-Net data set, CSV/JSON manifest, DICOM"),
+            _INGEST_SETTINGS,
             _RUN,
             *_COHORT,
+            _arg("--select", metavar="RULES.yaml", help="which series of a DICOM study to take, as what"),
+            _arg(
+                "--dry-run", action="store_true", help="show what would be taken and why not; write nothing"
+            ),
+            _arg(
+                "--show-text",
+                action="store_true",
+                help="with --dry-run: show descriptions and file names though nobody sits at a terminal",
+            ),
         ],
     ),
     "audit": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from medseg.core.errors import MedsegError
 from medseg.core.run import Run
+from medseg.core.words import names_nobody
 from medseg.data.cohort import Cohort
 from medseg.imaging.labels import parse_labels
 from medseg.workflows.outcome import Outcome, named_failures
@@ -58,10 +60,17 @@ def demo(args: Namespace) -> Outcome:
 def ingest(args: Namespace) -> Outcome:
     """Images of any layout -> ``ingest/<case>`` and the table."""
     from medseg.workflows.journey import ingest_all
+    from medseg.workflows.opening import ingest_settings
+    from medseg.workflows.previewing import preview
 
-    run = open_run(args, Path(args.src).stem or "cohort")
-    cohort = _cohort(args, args.src, need_reference=False)
-    raw = ingest_all(run, cohort)
+    settings = ingest_settings(args.overrides, args.select)
+    options = _options(args) | settings.options()
+    if args.dry_run:
+        show = args.show_text or (sys.stdout.isatty() and not args.json)
+        return preview(args.src, args.cohort_format, options, show_text=show, quiet=args.quiet)
+    run = open_run(args, _name(args.src))
+    cohort = _cohort(args, args.src, need_reference=False, **options)
+    raw = ingest_all(run, cohort, settings.ingest)
     refused = [r for r in cohort.refused if r.status == "refused"]
     counts = {
         "taken": len(raw),
@@ -160,6 +169,13 @@ def fetch(args: Namespace) -> Outcome:
     return Outcome({"folder": str(folder)}, f"fetch: {args.name} lies in {folder}")
 
 
+def pacs(args: Namespace) -> Outcome:
+    """Fetch from, send to, or serve an archive."""
+    from medseg.workflows.pacs_words import act
+
+    return act(args)
+
+
 def doctor(args: Namespace) -> Outcome:
     """What this installation can do."""
     from medseg.doctor import examine
@@ -167,8 +183,10 @@ def doctor(args: Namespace) -> Outcome:
     return examine()
 
 
-def _name(folder: str) -> str:
-    return Path(folder).resolve().name
+def _name(src: str) -> str:
+    """A run's name after its source, unless that may be the name of a person."""
+    name = Path(src).resolve().name.partition(".")[0]
+    return name if name and names_nobody(name) else "cohort"
 
 
 VERBS: dict[str, Callable[[Namespace], Outcome]] = {
@@ -183,5 +201,6 @@ VERBS: dict[str, Callable[[Namespace], Outcome]] = {
     "compare": compare,
     "export": export,
     "fetch": fetch,
+    "pacs": pacs,
     "doctor": doctor,
 }

@@ -8,14 +8,16 @@ import pytest
 
 from medseg.cli import main
 from medseg.core.config import load_config
+from medseg.data.selection_rules import Selection
 from medseg.workflows.acceptance import Acceptance
 from medseg.workflows.settings import TrainSettings
 from tests.conftest import QUICK
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-ALL = 5
-RECIPES = [file for file in FILES if file.parent.name != "validation"]
+ALL = 7
+MODELS = {"validation": Acceptance, "selection": Selection}
+RECIPES = [file for file in FILES if file.parent.name not in MODELS]
 
 
 def test_the_search_finds_every_recipe() -> None:
@@ -24,8 +26,7 @@ def test_the_search_finds_every_recipe() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_every_recipe_is_valid(file: Path) -> None:
-    model = Acceptance if file.parent.name == "validation" else TrainSettings
-    assert load_config(model, file).name
+    assert load_config(MODELS.get(file.parent.name, TrainSettings), file).model_dump()
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda f: f.stem)

@@ -30,13 +30,33 @@ _OWN = {
     "nnunet": ("need_reference",),
     "nifti": ("image", "reference", "need_reference"),
     "csv": ("roles",),
-    "dicom": ("need_reference", "policy", "select"),
+    "dicom": ("need_reference", "policy", "select", "reference"),
 }
 MANIFESTS = ("manifest.csv", "manifest.json", "cohort.csv", "labels.csv", "cases.csv")
 
 
 def open_cohort(root: str | Path, format: str = "auto", **options: Any) -> Cohort:
     """See `Cohort.open`. Options that are None or empty are as if not given."""
+    given = {k: v for k, v in options.items() if v not in (None, "", (), {}, [])}
+    want_all, alone = given.pop("need_reference", None), given.pop("images_alone", False)
+    chosen, place = located(root, "nifti" if format == "auto" and "image" in given else format, **options)
+    constructor = look_up(FORMATS, chosen, "format")
+    if want_all is not None and "need_reference" in _OWN.get(chosen, ()):
+        given["need_reference"] = want_all  # tables and class folders never need one
+    if alone and chosen == "dicom":
+        given["reference"] = "none"
+    _check_options(chosen, given)
+    return constructor(place, **given)
+
+
+def located(root: str | Path, format: str = "auto", **options: Any) -> tuple[str, Path]:
+    """The format of what lies at `root`, and the place its constructor wants; an archive is unpacked.
+
+    Raises
+    ------
+    MedsegError
+        Nothing is there, or an archive that is not safe to unpack.
+    """
     path = Path(root).expanduser().resolve()
     if not path.exists():
         raise MedsegError("the data set is not there", file=str(path), mend="correct its path")
@@ -44,18 +64,9 @@ def open_cohort(root: str | Path, format: str = "auto", **options: Any) -> Cohor
         raise MedsegError("the folder is empty", file=str(path), mend="give the folder that holds the images")
     if is_archive(path):
         path = unpacked_for_now(path, quiet=bool(options.get("quiet")))
-    given = {k: v for k, v in options.items() if v not in (None, "", (), {}, [])}
-    want_all = given.pop("need_reference", None)
-    if format == "auto" and "image" in given:
-        format = "nifti"
-    chosen, place = guess_format(path) if format == "auto" else (format, path)
-    if format == "csv" and path.is_dir():
-        place = _manifest(path) or path
-    constructor = look_up(FORMATS, chosen, "format")
-    if want_all is not None and "need_reference" in _OWN.get(chosen, ()):
-        given["need_reference"] = want_all  # tables and class folders never need one
-    _check_options(chosen, given)
-    return constructor(place, **given)
+    if format == "auto":
+        return guess_format(path)
+    return format, (_manifest(path) or path) if format == "csv" and path.is_dir() else path
 
 
 def _check_options(format: str, given: dict[str, Any]) -> None:

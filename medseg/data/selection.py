@@ -66,9 +66,9 @@ def choose(found: Sequence[Series], selection: Selection) -> Chosen:
     """Try every rule on every series, study by study (or patient by patient).
 
     Of several series that fit a rule for one, the preferred one is taken; at equal rank the one with
-    the lower series number, then the lower hash. A study is unfit when several fit and nothing is said
-    of which to prefer, when it lacks a channel while it has another, or when one series would serve
-    two channels.
+    the lower series number, then the first of its volumes, then the lower hash. A study is unfit when
+    several fit and nothing is said of which to prefer, when it lacks a channel while it has another, or
+    when one series would serve two channels.
 
     Returns
     -------
@@ -140,8 +140,8 @@ def _rank(series: Series, facts: Facts, prefer: Preference) -> float:
     return ranks[prefer]
 
 
-def _order(series: Series, facts: Facts) -> tuple[float, str]:
-    return (float("inf") if facts.number is None else facts.number), series.uid_hash
+def _order(series: Series, facts: Facts) -> tuple[float, int, str]:
+    return (float("inf") if facts.number is None else facts.number), series.number, series.uid_hash
 
 
 def _fault(

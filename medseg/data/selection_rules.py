@@ -75,6 +75,8 @@ class Rule(Value):
     """A contrast agent is named in the header (true), or none is (false)."""
     echo_ms: Range = None
     b_value: Range = None
+    volume: Range = None
+    """Which volume of its series, from 1, where one series holds several (echoes, b-values, times)."""
     image_type: Words = ()
     """Words that must all stand in ImageType, for example ``ORIGINAL``."""
     not_image_type: Words = ()
@@ -127,7 +129,12 @@ def why_not(rule: Rule, series: Series, facts: Facts) -> str | None:
     return next((reason for check in _CHECKS for reason in check(rule, series, facts)), None)
 
 
-def orientation_of(grid: Grid) -> Orientation:
+def orientation_of(series: Series) -> Orientation | None:
+    """Of the planes of a series, from its geometry; None for a picture that does not say how it lies."""
+    return None if series.picture else orientation_of_grid(series.grid)
+
+
+def orientation_of_grid(grid: Grid) -> Orientation:
     """Of the planes of a grid ``[column, row, slice]``: by their normal, whatever the slices' own shift."""
     normal = np.abs(np.cross(grid.affine[:3, 0], grid.affine[:3, 1]))
     normal /= np.linalg.norm(normal)
@@ -167,10 +174,11 @@ def _texts(rule: Rule, _: Series, facts: Facts) -> Iterator[str]:
 
 
 def _geometry(rule: Rule, series: Series, _: Facts) -> Iterator[str]:
-    seen = orientation_of(series.grid)
+    seen = orientation_of(series)
     if rule.orientation and seen not in rule.orientation:
-        yield f"orientation is {seen}, not {' or '.join(rule.orientation)}"
-    column, row, between = series.spacing_mm
+        yield f"orientation is {seen or 'unknown'}, not {' or '.join(rule.orientation)}"
+    column, row, between = series.spacing_mm if series.grid.spacing_known else (np.nan,) * 3
+    between = np.nan if series.picture else between
     yield from _outside("in-plane spacing", column, rule.in_plane_mm, " mm")
     yield from _outside("in-plane spacing", row, rule.in_plane_mm, " mm")
     yield from _outside("slice spacing", between, rule.slice_mm, " mm")
@@ -185,6 +193,7 @@ def _contrast(rule: Rule, _: Series, facts: Facts) -> Iterator[str]:
 def _physics(rule: Rule, series: Series, _: Facts) -> Iterator[str]:
     first = series.planes[0]
     b_value = first.mark("b_value")
+    yield from _outside("number of the volume in its series", series.number, rule.volume)
     yield from _outside("echo time", first.echo[0], rule.echo_ms, " ms")
     yield from _outside("b-value", b_value if isinstance(b_value, float | int) else None, rule.b_value)
 

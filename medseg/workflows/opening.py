@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from medseg.core.config import load_config
 from medseg.core.errors import MedsegError
 from medseg.data.cohort import Cohort
+from medseg.data.selection_rules import Selection
 from medseg.imaging.dicom_policy import DEFAULT
-from medseg.workflows.settings import CohortSettings
+from medseg.workflows.settings import CohortSettings, IngestSettings
 
 
 def open_cohort(settings: CohortSettings, task: str = "segmentation", quiet: bool = False) -> Cohort:
     """The cohort that settings describe, without the cases they exclude."""
     if not settings.root:
         raise MedsegError("the recipe does not say where the images are", mend="add cohort.root=FOLDER")
-    given = settings.model_dump(exclude={"root", "format", "exclude", "dicom"})
-    options = {k: v for k, v in given.items() if v}
+    given = settings.model_dump(exclude={"root", "format", "exclude", "dicom", "select"})
+    options = {k: v for k, v in given.items() if v} | {"select": settings.select}
     if settings.dicom != DEFAULT:
         options["policy"] = settings.dicom
     cohort = Cohort.open(settings.root, format=settings.format, quiet=quiet, **options)
@@ -23,3 +27,21 @@ def open_cohort(settings: CohortSettings, task: str = "segmentation", quiet: boo
             mend=f"set task={cohort.task}, or give a data set with references for {task}",
         )
     return cohort.subset([c.id for c in cohort.cases if c.id not in set(settings.exclude)])
+
+
+def ingest_settings(overrides: Sequence[str] = (), select: str | None = None) -> IngestSettings:
+    """What ``medseg ingest`` is told: overrides, and a file of rules for the series of a study.
+
+    Settings of a recipe's cohort may be written as there (``cohort.dicom.tilt``) or without its name.
+
+    Raises
+    ------
+    MedsegError
+        An unknown setting (the nearest name is proposed), or rules that cannot be read.
+    """
+    words = [word.removeprefix("cohort.") for word in overrides]
+    if select is None:
+        return load_config(IngestSettings, None, words)
+    rules = [word.removeprefix("select.") for word in words if word.startswith("select.")]
+    others = [word for word in words if not word.startswith("select.")]
+    return load_config(IngestSettings, None, others).but(select=load_config(Selection, select, rules))

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from medseg.core.config import load_config
 from medseg.core.values import Value
 from medseg.data.cohort import Ingesting, Task
 from medseg.data.naming import Ids
+from medseg.data.selection_rules import Selection
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_out import DicomOutput, ObjectKind
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction, Training
 from medseg.learning.tracking import Tracking
+
+
+def _rules(given: Any) -> Any:
+    """Rules written in place, or the path of a file of them; what they say counts, not where they lie."""
+    return load_config(Selection, given) if isinstance(given, str) and given else given or None
+
+
+Rules = Annotated[Selection | None, BeforeValidator(_rules)]
 
 
 class CohortSettings(Value):
@@ -37,6 +47,22 @@ class CohortSettings(Value):
     """Case ids from names of files: where they are study numbers, always, or never (keyed hashes)."""
     dicom: DicomPolicy = DicomPolicy()
     """What reading DICOM may mend, take or refuse."""
+    select: Rules = None
+    """Which series of a DICOM study are cases or channels: rules, or the path of a YAML file of them."""
+
+
+class IngestSettings(Value):
+    """What ``medseg ingest`` may be told."""
+
+    ingest: Ingesting = Ingesting()
+    dicom: DicomPolicy = DicomPolicy()
+    ids: Ids = "auto"
+    select: Rules = None
+
+    def options(self) -> dict[str, Any]:
+        """The part of it that opening a cohort needs."""
+        policy = {} if self.dicom == DicomPolicy() else {"policy": self.dicom}
+        return {"ids": self.ids, "select": self.select, **policy}
 
 
 class SplitSettings(Value):

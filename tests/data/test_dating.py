@@ -6,6 +6,7 @@ import json
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_intervals_of_a_patient_are_exact_and_offsets_are_secret() -> None:
     ids=str,
 )
 def test_the_date_of_the_study_or_the_next_best(
-    tmp_path: Path, tags: dict[str, str], expected: date | None
+    tmp_path: Path, tags: dict[str, Any], expected: date | None
 ) -> None:
     import warnings
 

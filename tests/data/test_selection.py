@@ -14,7 +14,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.values import validated
 from medseg.data.cohort import Cohort
 from medseg.data.discover_dicom import Survey, survey
-from medseg.data.selection_rules import Selection, orientation_of, pattern_of
+from medseg.data.selection_rules import Selection, orientation_of_grid, pattern_of
 from medseg.imaging.dicom_ct import Subject, write_ct_series
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
@@ -204,15 +204,15 @@ def test_per_patient_gathers_the_series_of_several_studies(tmp_path: Path) -> No
 
 
 def test_the_planes_not_the_name_give_the_orientation() -> None:
-    assert orientation_of(AXIAL) == "axial"
-    assert orientation_of(SAGITTAL) == "sagittal"
-    assert orientation_of(turned((0, 2, 1), (3, 3, 3), (1, 1, 1))) == "coronal"
+    assert orientation_of_grid(AXIAL) == "axial"
+    assert orientation_of_grid(SAGITTAL) == "sagittal"
+    assert orientation_of_grid(turned((0, 2, 1), (3, 3, 3), (1, 1, 1))) == "coronal"
     for degrees, name in ((30, "axial"), (45, "oblique"), (60, "coronal")):
         angle = np.radians(degrees)
         affine = np.eye(4)
         affine[:3, 1] = [0, np.cos(angle), np.sin(angle)]
         affine[:3, 2] = [0, -np.sin(angle), np.cos(angle)]
-        assert orientation_of(Grid((3, 3, 3), affine.reshape(4, 4) * [1, 1, 1, 1])) == name
+        assert orientation_of_grid(Grid((3, 3, 3), affine.reshape(4, 4) * [1, 1, 1, 1])) == name
 
 
 def test_patterns_are_text_globs_or_regular_expressions() -> None:
