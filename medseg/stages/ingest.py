@@ -14,7 +14,7 @@ from medseg.imaging.image import write_image
 from medseg.imaging.labels import Labels
 
 
-@stage(version=1)
+@stage(version=2)
 def ingest(case: Case, *, channels: Sequence[str], labels: Labels, settings: Ingesting, out: Path) -> None:
     """Read, check and store one case.
 
