@@ -96,7 +96,7 @@ def unselected(chosen: Chosen) -> list[Refusal]:
 
 
 def _channel_names(chosen: Chosen, select: Selection | None, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The channels of the rules; of a single rule those asked for (a picture's colours), else the modality."""
+    """The channels of the rules; of a single rule those asked for (colours, say), else the modality."""
     if select is not None and select.channels:
         if asked and asked != tuple(select.channels):
             raise MedsegError(
