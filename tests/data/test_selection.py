@@ -259,8 +259,8 @@ def test_only_dicom_has_series_to_select(tmp_path: Path, msd: Any) -> None:
 def test_choosing_is_blind_to_the_order_of_the_files(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medseg.data import discover_dicom
 
-    def reversed_find(*words: Any) -> Any:
-        found = plain(*words)
+    def reversed_find(*words: Any, **options: Any) -> Any:
+        found = plain(*words, **options)
         found.series.reverse()
         return found
 
