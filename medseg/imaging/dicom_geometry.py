@@ -83,10 +83,10 @@ def extends(stack: Sequence[Plane], others: Sequence[Plane]) -> bool:
 
 def by_position(planes: Sequence[Plane]) -> list[list[Plane]]:
     """Planes in the order of their projection on the slice normal; those of one position together."""
-    normal = directions_of(planes[0])[2]
-    along = np.array([p.position for p in planes], float) @ normal
+    along = np.array([p.position for p in planes], float) @ directions_of(planes[0])[2]
     shelves: list[list[Plane]] = []
-    for plane in (planes[i] for i in np.argsort(along, kind="stable")):
+    for number in np.argsort(along, kind="stable"):
+        plane = planes[number]
         if shelves and _near(shelves[-1][0].position, plane.position, POSITION_TOL_MM):
             shelves[-1].append(plane)
         else:

@@ -107,7 +107,7 @@ class Plane:
 
     def mark(self, name: str) -> Mark | None:
         """The value of a mark, or None."""
-        return dict(self.marks).get(name)
+        return next((value for own, value in self.marks if own == name), None)
 
 
 @contextmanager

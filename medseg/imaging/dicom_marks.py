@@ -93,13 +93,8 @@ def marks_of(places: Sequence[Dataset], image_type: Sequence[str]) -> Marks:
             value = _private(place, creator, tag, name)
             if value is not None:
                 found.setdefault(name, value)
-    component = _component(places, image_type)
-    stack = _text(places, "StackID")
-    return (
-        *found.items(),
-        *([("component", component)] if component else []),
-        *([("stack", stack)] if stack else []),
-    )
+    words = {"component": _component(places, image_type), "stack": _text(places, "StackID")}
+    return tuple((found | {name: word for name, word in words.items() if word}).items())
 
 
 def _first(places: Sequence[Dataset], keywords: Sequence[str]) -> tuple[float, ...] | None:

@@ -17,7 +17,8 @@ from medseg.imaging.dicom_header import Plane
 from medseg.imaging.dicom_words import Split, digest, name_of
 
 Buckets = list[tuple[Hashable, list[Plane]]]
-Separate = Callable[[list[Plane]], Buckets | None]
+Shelves = list[list[Plane]]
+Separate = Callable[[list[Plane], Shelves], Buckets | None]
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def _members(part: Part) -> frozenset[tuple[str, int]]:
 def _divided(
     planes: list[Plane], splits: tuple[Split, ...], separators: Sequence[tuple[str, Separate]]
 ) -> Iterator[tuple[list[Plane], tuple[Split, ...]]]:
+    shelves = by_position(planes)
     for number, (name, separate) in enumerate(separators):
-        buckets = separate(planes)
+        buckets = separate(planes, shelves)
         if buckets is None:
             continue
         for index, (value, some) in enumerate(buckets, start=1):
@@ -110,7 +112,7 @@ def _divided(
 def _always(value_of: Callable[[Plane], Hashable]) -> Separate:
     """Different known values never belong to one volume, whether positions repeat or not."""
 
-    def separate(planes: list[Plane]) -> Buckets | None:
+    def separate(planes: list[Plane], shelves: Shelves) -> Buckets | None:
         buckets = _buckets(planes, value_of)
         known = all(value is not None for value, _ in buckets)
         return buckets if len(buckets) > 1 and known else None
@@ -121,8 +123,7 @@ def _always(value_of: Callable[[Plane], Hashable]) -> Separate:
 def _where_repeated(value_of: Callable[[Plane], Hashable], enough: Callable[[list[bool]], bool]) -> Separate:
     """Values part where positions repeat, and only into stacks of which `enough` are complete."""
 
-    def separate(planes: list[Plane]) -> Buckets | None:
-        shelves = by_position(planes)
+    def separate(planes: list[Plane], shelves: Shelves) -> Buckets | None:
         if len(shelves) == len(planes):
             return None
         buckets = _buckets(planes, value_of)
@@ -154,14 +155,14 @@ def _ranked(name: str, stepwise: bool) -> Separate:
     not be told from two contrasts taken in turn.
     """
 
-    def separate(planes: list[Plane]) -> Buckets | None:
-        shelves = [sorted(s, key=lambda p: _number(p, name)) for s in by_position(planes)]
+    def separate(planes: list[Plane], shelves: Shelves) -> Buckets | None:
         depth = len(shelves[0])
-        if depth == 1 or any(len({p.mark(name) for p in s} - {None}) != depth for s in shelves):
+        if depth == 1 or any(len(shelf) != depth for shelf in shelves):
             return None
-        if any(len(shelf) != depth for shelf in shelves):
+        if any(len({p.mark(name) for p in shelf} - {None}) != depth for shelf in shelves):
             return None
-        volumes = [[shelf[turn] for shelf in shelves] for turn in range(depth)]
+        ranks = [sorted(shelf, key=lambda p: _number(p, name)) for shelf in shelves]
+        volumes = [[rank[turn] for rank in ranks] for turn in range(depth)]
         if stepwise and not _follow(volumes, name):
             return None
         return [(_number(min(v, key=lambda p: _number(p, name)), name), v) for v in volumes]
@@ -174,24 +175,23 @@ def _follow(volumes: list[list[Plane]], name: str) -> bool:
     return all(max(a) <= min(b) for a, b in pairwise(ends))
 
 
-def _counted(planes: list[Plane]) -> Buckets | None:
+def _counted(planes: list[Plane], shelves: Shelves) -> Buckets | None:
     """A time series whose header states how many time points it has and whose numbering says which.
 
     InstanceNumber alone proves nothing. It is believed when NumberOfTemporalPositions equals the number
     of images at each position and the numbers run volume by volume.
     """
-    shelves = by_position(planes)
     depth = len(shelves[0])
     if {p.mark("stated_times") for p in planes} != {float(depth)}:
         return None
-    return _ranked("instance", stepwise=True)(planes)
+    return _ranked("instance", stepwise=True)(planes, shelves)
 
 
 def _in_time(separate: Separate) -> Separate:
     """The same buckets by the time they were taken, where that is known; else in their own order."""
 
-    def ordered(planes: list[Plane]) -> Buckets | None:
-        buckets = separate(planes)
+    def ordered(planes: list[Plane], shelves: Shelves) -> Buckets | None:
+        buckets = separate(planes, shelves)
         return buckets and _by_time(buckets)
 
     return ordered
@@ -201,11 +201,11 @@ def _by_time(buckets: Buckets) -> Buckets:
     return sorted(buckets, key=lambda bucket: min(_number(p, "acquired") for p in bucket[1]))
 
 
-def _whole_files(planes: list[Plane]) -> Buckets | None:
+def _whole_files(planes: list[Plane], shelves: Shelves) -> Buckets | None:
     """Several files that each hold one complete stack (multi-frame, mosaic): a file is a volume."""
-    if len(by_position(planes)) < 2:
+    if len(shelves) < 2:
         return None
-    buckets = _where_repeated(lambda p: p.sop_uid or str(p.file), all)(planes)
+    buckets = _where_repeated(lambda p: p.sop_uid or str(p.file), all)(planes, shelves)
     if buckets is None or len({len(v) for _, v in buckets}) > 1:
         return None
     return _by_time(buckets)

@@ -19,7 +19,7 @@ from medseg.imaging.dicom_parts import Part, names_of, parts_of
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_slices import stack
 from medseg.imaging.dicom_verdict import modality_of, remarks, verdict
-from medseg.imaging.dicom_words import said
+from medseg.imaging.dicom_words import said, said_alone
 from medseg.imaging.grid import Grid
 
 
@@ -44,7 +44,7 @@ class Series:
         Names this volume among several in the same files, the same on every reading; else empty.
     contrast : str
         What sets it apart from the other volumes of its series, such as ``echo 2 of 2, TE 7.4 ms``; also
-        the first of the notes. Empty when it is the only one.
+        the first of the notes. Empty when it is the only one (a note may say then what its header says).
     number : int
         Which volume of its series it is, from 1, in the order of contrasts and time.
     mends : tuple of Mend
@@ -166,7 +166,10 @@ def _volumes(
             yield _refused(own, some, error)
             continue
         contrast = said(part.splits)
-        first = (contrast, f"{copies} exact copies of images left out" if copies else "")
+        first = (
+            contrast or said_alone(part.planes[0]),
+            f"{copies} exact copies of images left out" if copies else "",
+        )
         notes = (*filter(None, first), *series.notes)
         yield replace(series, part=called, contrast=contrast, number=number, notes=notes)
 
@@ -253,9 +256,9 @@ def _refuse_mixed(headers: Sequence[Header]) -> None:
 
 def _refuse_outsider(part: Part, parts: Sequence[Part]) -> None:
     """Images where further slices should lie, with another matrix or direction, were slices of the stack."""
-    for other in parts:
-        pair = sorted((part, other), key=lambda p: -len(p.planes))
-        if other.geometry == part.geometry or not extends(pair[0].planes, pair[1].planes):
+    for other in (p for p in parts if p.geometry != part.geometry):
+        large, small = sorted((part, other), key=lambda p: -len(p.planes))
+        if not extends(large.planes, small.planes):
             continue
         a, b = part.planes[0], other.planes[0]
         raise CaseError(

@@ -36,6 +36,23 @@ def said(splits: Sequence[Split]) -> str:
     return "; ".join(_WORDS[split.name.split()[0]][0](split) for split in splits)
 
 
+def said_alone(plane: Plane) -> str:
+    """What a volume shows when nothing is beside it to compare it with; empty for a plain one."""
+    time, number = plane.echo
+    b_value, times = plane.mark("b_value"), plane.mark("stated_times")
+    words = [
+        f"echo {number}, TE {time:g} ms"
+        if number.isdecimal() and int(number) > 1 and time is not None
+        else "",
+        str(plane.mark("component") or "").lower().replace("magnitude", ""),
+        f"b = {b_value:g} s/mm2" if isinstance(b_value, float | int) and b_value > 0 else "",
+        f"time point {plane.mark('temporal'):g} of {times:g}"
+        if isinstance(times, float) and times > 1 and isinstance(plane.mark("temporal"), float)
+        else "",
+    ]
+    return "; ".join(filter(None, words))
+
+
 def name_of(splits: Sequence[Split], planes: Sequence[Plane]) -> str:
     """A short name made of values alone, such as ``echo2-t003``: the same whatever else lies beside it."""
     words = [_WORDS[split.name.split()[0]][1](split) for split in splits]

@@ -376,3 +376,12 @@ def test_marks_hold_numbers_and_known_words_only(shared_data):
     assert marks["component"] == "MAGNITUDE"
     assert isinstance(marks["acquired"], float)
     assert "marks" not in repr(header.planes[0])
+
+
+def test_a_volume_alone_says_what_its_header_says_of_it(tmp_path):
+    write(tmp_path, 0, TemporalPositionIdentifier=3, NumberOfTemporalPositions=10, DiffusionBValue=800.0)
+    alone = find_series(tmp_path)[0][0]
+    assert alone.notes == ("b = 800 s/mm2; time point 3 of 10",)
+    assert alone.contrast == ""
+    write(tmp_path, 0, EchoNumbers=2, EchoTime="7.38", ImageType=["ORIGINAL", "PRIMARY", "P"])
+    assert find_series(tmp_path)[0][0].notes == ("echo 2, TE 7.38 ms; phase",)
