@@ -58,11 +58,13 @@ class IngestSettings(Value):
     dicom: DicomPolicy = DicomPolicy()
     ids: Ids = "auto"
     select: Rules = None
+    channels: tuple[str, ...] = ()
+    """Names of the channels; three for one picture a case are its colours."""
 
     def options(self) -> dict[str, Any]:
         """The part of it that opening a cohort needs."""
         policy = {} if self.dicom == DicomPolicy() else {"policy": self.dicom}
-        return {"ids": self.ids, "select": self.select, **policy}
+        return {"ids": self.ids, "select": self.select, "channels": self.channels, **policy}
 
 
 class SplitSettings(Value):
