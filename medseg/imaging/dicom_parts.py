@@ -52,11 +52,12 @@ def parts_of(planes: Sequence[Plane]) -> list[Part]:
     """
     # an order of their own, so that the files' order decides nothing
     settled = sorted(planes, key=lambda p: (p.sop_uid, p.frame, str(p.position)))
-    return [
-        Part(tuple(some), splits, len(by_position(group)), number)
-        for number, group in enumerate(same_geometry(settled))
-        for some, splits in _divided(group, (), _SEPARATORS)
-    ]
+    parts = []
+    for number, group in enumerate(same_geometry(settled)):
+        positions = len(by_position(group))
+        divided = _divided(group, (), _SEPARATORS)
+        parts += [Part(tuple(some), splits, positions, number) for some, splits in divided]
+    return parts
 
 
 def names_of(parts: Sequence[Part], planes: Sequence[Plane]) -> list[str]:
