@@ -56,7 +56,7 @@ def _packages() -> Iterator[Check]:
     for requirement in metadata.requires("medseg") or []:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
-        if extra and extra[1] != "cluster":
+        if extra and extra[1] not in ("cluster", "pacs"):
             continue
         yield _package(name, requirement.partition(";")[0], bool(extra))
 

@@ -16,7 +16,7 @@ MODULES = sorted((PROJECT / "medseg").rglob("*.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 HEAVY = (
-    *("torch", "monai", "mlflow", "nibabel", "pydicom", "highdicom", "SimpleITK"),
+    *("torch", "monai", "mlflow", "nibabel", "pydicom", "highdicom", "SimpleITK", "pynetdicom"),
     *("matplotlib", "scipy", "pandas", "sklearn"),
 )
 SPEAK = ("medseg/cli.py", "medseg/imaging/dicom_worker.py")
@@ -27,6 +27,8 @@ ALLOWED = {
     "mlflow": ("medseg/learning/tracking.py",),
     "pydicom": ("medseg/imaging/dicom_", "medseg/imaging/deidentify.py"),
     "highdicom": ("medseg/imaging/dicom_",),
+    "pynetdicom": ("medseg/imaging/dicom_",),
+    "dicomweb_client": ("medseg/imaging/dicom_web.py",),
     "nibabel": ("medseg/imaging/",),
     "SimpleITK": ("medseg/imaging/",),
 }

@@ -155,14 +155,18 @@ class Models:
         return total / np.float32(len(self.members)), grid
 
 
-def open_models(folder: str | Path | Sequence[str | Path], device: str = "auto") -> Models:
+def open_models(folder: Models | str | Path | Sequence[str | Path], device: str = "auto") -> Models:
     """Models from a model folder, a fold folder (``train/fold0``), or a run folder (all its folds).
+
+    Models that are open already are given back as they are.
 
     Raises
     ------
     MedsegError
         There is no model there.
     """
+    if isinstance(folder, Models):
+        return folder
     given = [folder] if isinstance(folder, str | Path) else list(folder)
     found = [part for one in given for part in model_folders(Path(one))]
     if not found:
