@@ -11,6 +11,7 @@ from pydantic import Field
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value, validated
+from medseg.imaging.dicom_layers import Overlap
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.labels import Labels
 
@@ -85,6 +86,11 @@ class Ingesting(Value):
     """Grey-valued reference: voxels above it become 1, all others 0. Applied before `label_map`."""
     label_map: dict[int, int] = {}
     """Stored value -> value of a configured label (or 0); values that are not listed stay."""
+    overlap: Overlap = "refuse"
+    """Structures of a SEG or RTSTRUCT that overlap: refuse, or give each voxel to the label with the smaller
+    (``first``) or the greater value (``last``)."""
+    fraction: float = Field(default=0.5, gt=0, le=1)
+    """Fractional SEG: a voxel belongs to a segment from this fraction on."""
     align: bool = False
     """Channels on different grids in one frame of reference: resample all onto the grid of the first."""
     dates: Literal["none", "shifted"] = "none"
@@ -215,9 +221,11 @@ class Cohort(Value):
 
     @classmethod
     def from_dicom(cls, root: str | Path, **options: Any) -> Cohort:
-        """DICOM series below `root`, a case each; SEG objects become references of their series.
+        """DICOM series below `root`, a case each; SEG and RTSTRUCT objects become their references.
 
-        Case and patient ids are keyed hashes.
+        References are matched by the images they name. Several of one series are merged when they hold
+        different labels; ``reference="seg"`` or ``"rtstruct"`` takes those of one kind alone, ``"none"``
+        takes none. Case and patient ids are keyed hashes.
         """
         from medseg.data.discover_dicom import from_dicom
 

@@ -58,7 +58,8 @@ def take_in(case: Case, channels: Sequence[str], labels: Labels, settings: Inges
     images, moved = on_first_grid(case, images, settings.align)
     notes += moved
     first = next(iter(images.values()))
-    reference = _reference(case, first.grid, labels, settings)
+    reference, said = _reference(case, first.grid, labels, settings)
+    notes += said
     if reference is not None and not reference.array.any():
         notes.append("the reference is empty: no voxel carries a label")
     return TakenIn({n: compact(i) for n, i in images.items()}, reference, notes)
@@ -98,12 +99,16 @@ def _place(source: Source) -> tuple[tuple[str, ...], str]:
 
 
 def read_source(
-    source: Source, image: Source | None = None, labels: Labels = (), colour: bool = False
+    source: Source,
+    image: Source | None = None,
+    labels: Labels = (),
+    colour: bool = False,
+    settings: Ingesting | None = None,
 ) -> tuple[Image, list[str]]:
     """The image of a source as float32 and what the reader remarks; of a picture its colour, when asked.
 
-    For a DICOM reference (SEG, RTSTRUCT), `image` is the series it belongs to and `labels` says what
-    value a segment's name has.
+    For a DICOM reference (SEG, RTSTRUCT), `image` is the series it belongs to, `labels` says what value a
+    structure's name has, and `settings` what becomes of overlaps and fractions.
     """
     if not source.files:
         raise CaseError("the source of the image is not known here", mend="ingest from the original files")
@@ -114,7 +119,9 @@ def read_source(
         from medseg.imaging.raster import read_raster
 
         return read_raster(source.files[0], colour)
-    return _read_dicom(source, image, labels, colour)
+    if source.kind in ("seg", "rtstruct"):
+        return _read_drawn(source, image, labels, settings or Ingesting())
+    return _read_dicom(source, colour)
 
 
 def read_case_image(case: Case, channels: Sequence[str]) -> Image:
@@ -148,25 +155,37 @@ def read_case_image(case: Case, channels: Sequence[str]) -> Image:
     return first.but(np.concatenate([images[c].array for c in channels]))
 
 
-def _read_dicom(
-    source: Source, image: Source | None, labels: Labels, colour: bool
-) -> tuple[Image, list[str]]:
+def _read_dicom(source: Source, colour: bool) -> tuple[Image, list[str]]:
     from medseg.imaging.dicom_in import read_series, series_of_files
 
-    if source.kind == "dicom":
-        series = series_of_files(source.files, source.part, source.policy)
-        if series.picture:
-            from medseg.imaging.dicom_picture import read_picture
+    series = series_of_files(source.files, source.part, source.policy)
+    if series.picture:
+        from medseg.imaging.dicom_picture import read_picture
 
-            read, said = read_picture(series, colour)
-            return read, [*series.notes, *said]
-        return read_series(series), list(series.notes)
-    if source.kind == "seg" and image is not None and image.kind == "dicom":
-        from medseg.imaging.dicom_seg_in import read_seg
+        read, said = read_picture(series, colour)
+        return read, [*series.notes, *said]
+    return read_series(series), list(series.notes)
 
-        series = series_of_files(image.files, image.part, image.policy)
-        return read_seg(source.files[0], series.grid, labels=labels or None), []
-    raise CaseError(f"a source of kind '{source.kind}' cannot be read here", file=source.files[0])
+
+def _read_drawn(
+    source: Source, image: Source | None, labels: Labels, settings: Ingesting
+) -> tuple[Image, list[str]]:
+    """A SEG or RTSTRUCT on the grid of the series it was drawn on."""
+    from medseg.imaging.dicom_in import series_of_files
+    from medseg.imaging.dicom_rtstruct_in import rtstruct_with_notes
+    from medseg.imaging.dicom_seg_in import seg_with_notes
+
+    if image is None or image.kind != "dicom":
+        raise CaseError(f"a reference of kind '{source.kind}' needs the DICOM series it was drawn on")
+    series = series_of_files(image.files, image.part, image.policy)
+    named, overlap = labels or None, settings.overlap
+    if source.kind == "rtstruct":
+        drawn, notes = rtstruct_with_notes(source.files, series, labels=named, overlap=overlap)
+    else:
+        drawn, notes = seg_with_notes(
+            source.files, series, labels=named, overlap=overlap, threshold=settings.fraction
+        )
+    return drawn, list(notes)
 
 
 def check_not_constant(image: Image, channel: str, several: bool = False) -> None:
@@ -197,7 +216,7 @@ def compact(image: Image) -> Image:
     return image.but(whole) if np.array_equal(whole, array) else image
 
 
-def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> Image | None:
+def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> tuple[Image | None, list[str]]:
     if case.reference is None:
         if settings.require_reference and case.label_class is None:
             raise CaseError(
@@ -206,9 +225,10 @@ def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> I
                 evidence="the reference was not found beside the image",
                 mend=f"add the reference, leave the case out, or set {SETTING}.require_reference=false",
             )
-        return None
+        return None, []
     try:
-        raw, _ = read_source(case.reference, next(iter(case.images.values())), labels)
+        first = next(iter(case.images.values()))
+        raw, notes = read_source(case.reference, first, labels, settings=settings)
     except CaseError as error:
         error.what = f"reference: {error.what}"
         raise
@@ -220,7 +240,7 @@ def _reference(case: Case, grid: Grid, labels: Labels, settings: Ingesting) -> I
             evidence=f"image {grid}; reference {raw.grid}",
             mend="resample one onto the other, or pair the right files",
         )
-    return checked_reference(raw, labels, settings)
+    return checked_reference(raw, labels, settings), notes
 
 
 def source_record(case: Case, taken: TakenIn) -> dict[str, Any]:

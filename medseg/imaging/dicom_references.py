@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from medseg.core.errors import CaseError
 from medseg.imaging.deidentify import keyed_hash
+from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_header import Header, text_of, tolerant
 from medseg.imaging.dicom_series import Series
 
@@ -52,17 +53,18 @@ class ReferenceFile:
     referenced_series: frozenset[str] = field(default=frozenset(), repr=False)
     referenced_images: frozenset[str] = field(default=frozenset(), repr=False)
 
-    def belongs_to(self, series: Series) -> bool:
-        """Whether it names images of this series; naming none at all, whether it `may_belong_to` it.
+    def names_image_of(self, series: Series) -> bool:
+        """Whether it names an image of this volume."""
+        return any(plane.sop_uid in self.referenced_images for plane in series.planes if plane.sop_uid)
 
-        Several volumes in one series are told apart by the images named. What names images or series
-        belongs to no others, wherever it lies.
+    def belongs_to(self, series: Series) -> bool:
+        """Whether it names an image or the series; naming none at all, whether it `may_belong_to` it.
+
+        What names images or series belongs to no others, wherever it lies. A series with several volumes
+        may have one of which it names images: that one counts (`medseg.data.pairing`).
         """
-        images = {plane.sop_uid for plane in series.planes} - {""}
-        if self.referenced_images & images:
+        if self.names_image_of(series) or (series.series_uid and series.series_uid in self.referenced_series):
             return True
-        if series.series_uid and series.series_uid in self.referenced_series:
-            return not (series.part and self.referenced_images)
         return not self.names_images and self.may_belong_to(series)
 
     @property
@@ -117,7 +119,7 @@ def _said(header: Header) -> tuple[set[str], set[str], set[str]]:
     from pydicom import dcmread
 
     with tolerant():
-        dataset = dcmread(header.file, stop_before_pixels=True, force=True)
+        dataset = dcmread(bounded(header.file), stop_before_pixels=True, force=True)
         return _of_seg(dataset) if KINDS[header.sop_class] == "seg" else _of_structures(dataset)
 
 

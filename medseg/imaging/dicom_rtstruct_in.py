@@ -46,7 +46,7 @@ from medseg.imaging.dicom_stack import labels_of
 from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels
 
-__all__ = ["read_rtstruct", "region_labels", "rtstruct_with_notes"]
+__all__ = ["contours_lie_on", "read_rtstruct", "region_labels", "rtstruct_with_notes"]
 
 _TRACES_CENTRES = frozenset({"rt-utils"})
 """Programs (ManufacturerModelName) that trace a mask through the centres of its outermost pixels, and that
@@ -124,6 +124,14 @@ def rtstruct_with_notes(
             raise
     notes += overlap_notes(canvas, owners)
     return labels_of(canvas.array, series), tuple(dict.fromkeys(notes))
+
+
+def contours_lie_on(file: str | Path, series: Series) -> bool:
+    """Whether every closed contour lies on a slice of the series."""
+    inverses = np.linalg.inv(plane_affines(series))
+    regions = regions_of(structures(Path(file)))
+    found = [laid(r.number, points_of(contour), inverses) for r, contour in contours_in(regions)]
+    return all(contour.plane >= 0 and abs(contour.height) <= OFF_PLANE for contour in found)
 
 
 def _opened(file: Path, series: Series, labels: Labels | None) -> _Set:

@@ -30,19 +30,24 @@ def frames_of(header: Header, dataset: Dataset) -> Iterator[Frame]:
     CaseError
         Frames without a place, or fewer of them than the header says.
     """
-    groups = dataset.PerFrameFunctionalGroupsSequence
-    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
-    count = 0
-    for group, picture in zip(groups, _pictures(header), strict=False):
-        places = [item for g in (group, *shared) for e in g if e.VR == "SQ" and e.value for item in e.value]
-        numbers = [p.ReferencedSegmentNumber for p in places if "ReferencedSegmentNumber" in p]
-        yield int(numbers[0]) if numbers else 0, _affine(places), picture
+    count, places = 0, list(places_of(dataset))
+    for (number, affine), picture in zip(places, _pictures(header), strict=False):
+        yield number, affine, picture
         count += 1
-    if not count == len(groups) == header.frames:
+    if not count == len(places) == header.frames:
         raise CaseError(
             "the segmentation is cut off",
-            evidence=f"{header.frames} frames, {len(groups)} places, {count} pictures",
+            evidence=f"{header.frames} frames, {len(places)} places, {count} pictures",
         )
+
+
+def places_of(dataset: Dataset) -> Iterator[tuple[int, Affine]]:
+    """Segment number (0: a label map) and affine (column, row, normal -> RAS mm) of each frame."""
+    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        places = [item for g in (group, *shared) for e in g if e.VR == "SQ" and e.value for item in e.value]
+        numbers = [p.ReferencedSegmentNumber for p in places if "ReferencedSegmentNumber" in p]
+        yield int(numbers[0]) if numbers else 0, _affine(places)
 
 
 def _pictures(header: Header) -> Iterator[NDArray[Any]]:
@@ -53,6 +58,9 @@ def _pictures(header: Header) -> Iterator[NDArray[Any]]:
     from pydicom.pixels.utils import iter_pixels
 
     _refuse_short(header)
+    if header.bits == 1 and header.rows * header.columns % 8:  # pydicom cannot cut shared bytes
+        yield from stored_values([header.file], False, header.claimed_bytes)[0]
+        return
     with tolerant():
         yield from iter_pixels(header.file, raw=True)
 

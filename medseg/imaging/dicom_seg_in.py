@@ -15,7 +15,7 @@ from medseg.imaging.dicom_header import Header, numbers_of, read_header, text_of
 from medseg.imaging.dicom_layers import Canvas, Overlap, draw, empty_canvas, overlap_notes
 from medseg.imaging.dicom_laying import Finder, on_grid, on_planes, outside, window
 from medseg.imaging.dicom_references import KINDS, refuse_other_frame
-from medseg.imaging.dicom_seg_frames import frames_of
+from medseg.imaging.dicom_seg_frames import frames_of, places_of
 from medseg.imaging.dicom_segments import header_of_seg, segment_labels, segment_names, segment_values
 from medseg.imaging.dicom_series import Series
 from medseg.imaging.dicom_stack import labels_of
@@ -26,7 +26,7 @@ from medseg.imaging.labels import Labels
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["read_seg", "seg_with_notes", "segment_labels", "segment_names"]
+__all__ = ["lies_on", "read_seg", "seg_with_notes", "segment_labels", "segment_names"]
 
 THRESHOLD = 0.5
 """A pixel of a fractional segmentation belongs to the segment from this fraction on."""
@@ -112,6 +112,21 @@ def seg_with_notes(
     notes += _careful(several[0], lambda: overlap_notes(canvas, owners))
     whole = labels_of(canvas.array, place) if isinstance(place, Series) else Image(canvas.array[None], place)
     return whole, tuple(dict.fromkeys(notes))
+
+
+def lies_on(file: str | Path, series: Series) -> bool:
+    """Whether every frame of a SEG lies on the voxels of a series; its pixels are not read."""
+    header, dataset = read_header(Path(file)), header_of_seg(Path(file))
+    if header is None:
+        return False
+    nothing = np.broadcast_to(np.uint8(0), (len(series.planes), *series.shape[1::-1]))
+    picture = np.broadcast_to(np.uint8(0), (header.rows, header.columns))
+    find = on_planes(series, nothing)
+    try:
+        found = [find(affine) for _, affine in places_of(dataset)]
+        return all(f is not None and window(*f, picture)[0].size > 0 for f in found)
+    except CaseError:
+        return False
 
 
 def _opened(file: Path, labels: Labels | None, frame: str | None) -> _Seg:

@@ -213,7 +213,7 @@ def _open(src: str | Path, dicom: DicomPolicy, quiet: bool) -> Cohort:
     options: dict[str, Any] = {"ids": "names"}  # the user's own files
     if dicom != DEFAULT:
         options["policy"] = dicom
-    cohort = Cohort.open(src, quiet=quiet, need_reference=False, **options)
+    cohort = Cohort.open(src, quiet=quiet, need_reference=False, images_alone=True, **options)
     if not cohort.cases:
         reasons = sorted({f"{r.series}: {r.reason}" for r in cohort.refused})
         raise MedsegError(

@@ -70,8 +70,8 @@ def test_a_series_with_two_segs_is_refused_and_one_without_is_skipped(tmp_path: 
     assert len(cohort) == 1
     reasons = sorted((r.status, r.reason.split(";")[0]) for r in cohort.refused if r.series != "-")
     assert [status for status, _ in reasons] == ["refused", "skipped"]
-    assert "several DICOM SEG objects" in reasons[0][1]
-    assert "to which no DICOM SEG refers" in reasons[1][1]
+    assert "hold the same label" in reasons[0][1]
+    assert "to which no reference refers" in reasons[1][1]
     assert len(Cohort.open(tmp_path, labels=known, need_reference=False)) == 2
 
 
