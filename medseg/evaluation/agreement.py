@@ -123,17 +123,13 @@ def icc(ratings: Floats, *, confidence: float = 0.95) -> tuple[Icc, Icc]:
     Shrout and Fleiss 1979; interval of ICC(2,1) by McGraw and Wong 1996 (Satterthwaite).
     """
     n, k = ratings.shape
-    if n < 3 or k < 2 or np.ptp(ratings) == 0:
-        why = (
-            "every measurement is equal"
-            if ratings.size and np.ptp(ratings) == 0
-            else "fewer than three cases"
-        )
+    cases, raters, rest = _mean_squares(ratings) if n >= 3 and k >= 2 else (0.0, 0.0, 0.0)
+    if max(cases, rest) <= 1e-18 * max(1.0, float(np.max(ratings**2, initial=0))):
+        why = "no case differs from another" if n >= 3 and k >= 2 else "fewer than three cases, or one rater"
         none = Interval(None, None, "none", why)
         return Icc("ICC(2,1)", _FORMS["ICC(2,1)"], None, none), Icc(
             "ICC(3,1)", _FORMS["ICC(3,1)"], None, none
         )
-    cases, raters, rest = _mean_squares(ratings)
     agreement = (cases - rest) / (cases + (k - 1) * rest + k * (raters - rest) / n)
     consistency = (cases - rest) / (cases + (k - 1) * rest)
     return (

@@ -104,7 +104,7 @@ def decision_curve(
 
 
 def youden_threshold(positive: Bool, score: Floats) -> float | None:
-    """The threshold with the largest sensitivity + specificity (of equals the highest); None for an empty side.
+    """The highest threshold with the largest sensitivity + specificity; None when a side is empty.
 
     To be chosen on training cases and set before the cases it is judged on; half-way to the next lower score.
     """

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.core.errors import MedsegError
-from medseg.core.files import write_json
+from medseg.core.files import write_json, write_text
 from medseg.core.run import Failure
+from medseg.evaluation.beside import Groups, read_groups, read_quality, reader_files
 from medseg.evaluation.folders import Measured, Task, collect, find_masks, infer_labels, measure_all
 from medseg.evaluation.metrics import metric_of
+from medseg.evaluation.pairs import COLUMNS
 from medseg.evaluation.policy import Scoring
 from medseg.evaluation.report.context import ReportContext
 from medseg.evaluation.report.gallery import Overlay, draw_overlays
 from medseg.evaluation.report.page import render_report
-from medseg.evaluation.scoring import Scores
+from medseg.evaluation.scoring import Scores, rows_to_csv
 from medseg.evaluation.structures import parse_structures, structures_of
 from medseg.imaging.labels import Labels
 
@@ -40,6 +42,9 @@ def evaluate_folders(
     scoring: Scoring | None = None,
     images: str | Path | None = None,
     patients: Mapping[str, str] | None = None,
+    groups: Groups | str | Path | None = None,
+    quality: Mapping[str, float] | str | Path | None = None,
+    readers: Mapping[str, str | Path] | None = None,
     gallery: int = 24,
     quiet: bool = False,
 ) -> Evaluation:
@@ -64,6 +69,13 @@ def evaluate_folders(
         Folder of images by the same names, shown under the contours of the report.
     patients : mapping, optional
         Case -> patient, for intervals over patients; every case its own patient when not given.
+    groups : mapping or path, optional
+        Case -> column -> value, or a CSV with a column ``case``, or a ``cohort.json``: for subgroups.
+    quality : mapping or path, optional
+        Case -> score, or a CSV ``case,quality``: held against Dice (higher is better).
+    readers : mapping, optional
+        Name -> folder of masks by further readers: for the agreement between readers. Their numbers are
+        written to ``readers.csv``.
     gallery : int
         How many cases the report shows, worst first.
 
@@ -88,13 +100,15 @@ def evaluate_folders(
     shown = shown or (() if scoring.regions else infer_labels(references, quiet, scoring.ignore))
     if not structures_of(shown, scoring):
         raise MedsegError("the references hold no label: every voxel is 0", file=str(ref))
-    who = patients or {}
+    who, others = patients or {}, reader_files(readers)
+    beside = {"groups": read_groups(groups), "quality": read_quality(quality)}
     tasks = [
-        Task(case, who.get(case, case), predictions.get(case), file, shown, scoring)
+        Task(case, who.get(case, case), predictions.get(case), file, shown, scoring, others.get(case, {}))
         for case, file in references.items()
     ]
     done = measure_all(tasks, workers, quiet)
     scores, failures = collect(done, sorted(set(predictions) - set(references)), scoring)
+    scores.facts |= {name: table for name, table in beside.items() if table}
     overlays = _overlays(done, scores, find_images(images), shown, gallery)
     return Evaluation(scores, failures, write_results(out, scores, failures, shown, overlays))
 
@@ -105,6 +119,9 @@ def write_results(
     """Write scores.csv, summary.json and the report into `out`; gives the report's path."""
     summary = scores.summary()
     scores.to_csv(out / "scores.csv")
+    if "readers" in scores.facts:
+        columns = ("first", "second", *COLUMNS)
+        write_text(out / "readers.csv", rows_to_csv(scores.facts["readers"], columns))
     write_json(out / "summary.json", summary)
     context = ReportContext(
         title="Evaluation",

@@ -20,9 +20,10 @@ from medseg.core.run import Failure
 from medseg.core.values import digest
 from medseg.evaluation.pairs import Row, invalid_rows, score_pair
 from medseg.evaluation.policy import Scoring, tolerance_notes
+from medseg.evaluation.readers import reader_rows
 from medseg.evaluation.scoring import Scores, sorted_rows
 from medseg.evaluation.structures import placed
-from medseg.imaging.image import read_mask
+from medseg.imaging.image import Image, read_mask
 from medseg.imaging.labels import Label, Labels
 
 log = logging.getLogger("medseg")
@@ -43,17 +44,19 @@ class Task:
     reference: Path
     labels: Labels
     scoring: Scoring
+    readers: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass
 class Measured:
-    """What came of a case: rows, facts about it (no paths), notes, and what went wrong."""
+    """What came of a case: rows, facts about it (no paths), notes, what went wrong; rows of its readers."""
 
     task: Task
     rows: list[Row]
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failure: Failure | None = None
+    readers: list[Row] = field(default_factory=list)
 
 
 def find_masks(folder: Path, inside: tuple[str, ...] = INSIDE) -> dict[str, Path]:
@@ -136,7 +139,20 @@ def _measured(task: Task) -> Measured:
     if prediction is not None:
         notes += _strangers(prediction.array, task, "prediction")
     failure = None if prediction is not None else _not_predicted(task)
-    return Measured(task, rows, facts, notes, failure)
+    references, more = _references(task, reference)
+    compared = reader_rows(prediction, references, task.labels, task.scoring, task.case, task.patient)
+    return Measured(task, rows, facts, [*notes, *more], failure, compared)
+
+
+def _references(task: Task, reference: Image) -> tuple[dict[str, Image], list[str]]:
+    """The masks of all readers of a case on the reference's grid, and what cannot be used; none for one."""
+    found, notes = {"reference": reference}, []
+    for name, file in task.readers.items():
+        try:
+            found[name], _ = placed(read_mask(file), reference, resample=task.scoring.resample)
+        except MedsegError as error:
+            notes.append(f"case {task.case}: the mask of reader {name} is left out: {error.what}")
+    return (found if task.readers else {}), notes
 
 
 def _not_predicted(task: Task) -> Failure:
@@ -167,6 +183,8 @@ def collect(done: list[Measured], extra: list[str], scoring: Scoring) -> tuple[S
     failures += [_without_reference(case) for case in extra]
     digests = {"predictions": _digest_of(done, "prediction"), "references": _digest_of(done, "reference")}
     kept = {"notes": notes, "digests": digests, "images": facts}
+    if compared := sorted_rows(row for m in done for row in m.readers):
+        kept["readers"] = compared
     return Scores(sorted_rows(row for m in done for row in m.rows), scoring, facts=kept), failures
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from medseg.core.errors import MedsegError
+from medseg.evaluation.pairs import Row
+from medseg.evaluation.policy import Scoring
 from medseg.evaluation.statistics import FEW, Floats, Interval, Statistic, bca, patient_numbers
+
+REVIEWED = (0.05, 0.1, 0.2, 0.3)
+"""Shares of cases handed to a person, for which it is said how many failures they hold."""
+_REVIEW = ("share", "caught", "failures", "reviewed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +119,43 @@ def caught(quality: Floats, failed: np.ndarray, review: float) -> tuple[int, int
     n = min(quality.size, max(1, int(np.ceil(review * quality.size - 1e-9)))) if quality.size else 0
     looked = np.lexsort((failed, quality))[:n]
     return int(failed[looked].sum()), int(failed.sum()), n
+
+
+def quality_control(rows: Sequence[Row], scoring: Scoring, quality: Mapping[str, float]) -> dict[str, Any]:
+    """A quality score held against the mean Dice over labels of each case; empty without common cases."""
+    dice: dict[str, list[float]] = {}
+    patients: dict[str, str] = {}
+    for row in rows:
+        if row["metric"] == "dice" and row["value"] is not None and row["status"] != "not_predicted":
+            dice.setdefault(row["case"], []).append(row["value"])
+            patients[row["case"]] = row["patient"]
+    cases = [case for case in dice if quality.get(case) is not None]
+    if not cases:
+        return {}
+    means = np.array([float(np.mean(dice[case])) for case in cases])
+    score = np.array([float(quality[case]) for case in cases])
+    how = {"confidence": scoring.confidence, "repeats": scoring.repeats, "seed": scoring.seed}
+    who = [patients[case] for case in cases]
+    curve = risk_coverage(score, means, who, failure_below=scoring.failure_below, **how)
+    failed = means < scoring.failure_below
+    reviews = [dict(zip(_REVIEW, (s, *caught(score, failed, s)), strict=True)) for s in REVIEWED]
+    kept = np.unique(np.linspace(0, curve.coverage.size - 1, 200).round().astype(int))
+    return {
+        "n": len(cases),
+        "without_score": len(dice) - len(cases),
+        "aurc": curve.aurc,
+        "aurc_ci": curve.interval.limits,
+        "aurc_ideal": curve.ideal,
+        "aurc_random": curve.random,
+        "spearman": curve.spearman,
+        "failure_below": scoring.failure_below,
+        "failures": curve.failures,
+        "reviews": reviews,
+        "curve": {"coverage": curve.coverage[kept].tolist(), "risk": curve.risk[kept].tolist()},
+    }
+
+
+_REVIEW = ("share", "caught", "failures", "reviewed")
 
 
 def _curve(quality: Floats, risk: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -86,15 +86,15 @@ class Scores:
         return f"Scores({cases} cases; mean Dice: {shown})"
 
 
-def rows_to_csv(rows: Iterable[Row]) -> str:
+def rows_to_csv(rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> str:
     """scores.csv as text; cells that a spreadsheet would run as a formula get a leading apostrophe."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     for row in rows:
         value = "" if row["value"] is None else f"{row['value']:.9g}"
-        words = {c: _safe(str(row[c])) for c in COLUMNS if c != "value"}
-        writer.writerow([value if c == "value" else words[c] for c in COLUMNS])
+        words = {c: _safe(str(row[c])) for c in columns if c != "value"}
+        writer.writerow([value if c == "value" else words[c] for c in columns])
     return out.getvalue()
 
 

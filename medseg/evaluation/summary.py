@@ -13,14 +13,21 @@ import numpy as np
 
 from medseg.evaluation.class_summary import summarise_classes
 from medseg.evaluation.classification import is_classification
+from medseg.evaluation.conventions import conventions
+from medseg.evaluation.findings import cells_of, lesion_totals, sample_size, volume_agreement
+from medseg.evaluation.grouped import subgroups
 from medseg.evaluation.medians import median_interval
 from medseg.evaluation.metrics import Metric, metric_of
 from medseg.evaluation.pairs import Row
-from medseg.evaluation.policy import STATUS_WORDS, STATUSES, Scoring
+from medseg.evaluation.policy import STATUSES, Scoring
+from medseg.evaluation.quality import quality_control
+from medseg.evaluation.readers import ceiling
 from medseg.evaluation.scoring import rows_to_csv
 from medseg.evaluation.statistics import Interval, Sample, mean_interval
 
 SUMMARY_VERSION = 1
+TABLES = ("groups", "readers", "quality")
+"""Facts that the summary is made from and does not repeat."""
 
 
 def summarise(
@@ -34,17 +41,24 @@ def summarise(
         As `score_pair` gives them.
     scoring : Scoring
     facts : mapping, optional
-        Digests, notes and other plain values to be kept (``notes``: list of sentences).
+        Digests, notes and other plain values to be kept (``notes``: list of sentences). Not kept, but
+        used: ``groups`` (case -> column -> value), ``quality`` (case -> score), ``readers`` (rows, see
+        `medseg.evaluation.readers`).
 
     Returns
     -------
     dict
         ``labels[label][metric]``: n (values in the mean), status (counts), mean, mean_ci, sd, median,
         median_ci, iqr, min, max, worst. ``mean_over_labels[metric]``: the mean of the label means.
-        ``conventions``, ``scoring``, ``versions``, ``digests``, ``notes``.
+        ``conventions``, ``scoring``, ``versions``, ``digests``, ``notes``. Where there are data for them:
+        ``agreement`` of volumes, ``lesions`` pooled over cases, ``subgroups``, ``sample_size``, ``readers``,
+        ``quality``.
     """
     scoring, facts = scoring or Scoring(), dict(facts or {})
     body = summarise_classes(rows, scoring) if is_classification(rows) else _of_masks(rows, scoring)
+    if not is_classification(rows):
+        body |= _findings(rows, scoring, facts, body["labels"])
+    facts = {name: value for name, value in facts.items() if name not in TABLES}
     head = {
         "format": SUMMARY_VERSION,
         "cases": len({row["case"] for row in rows}),
@@ -66,6 +80,22 @@ def _of_masks(rows: Sequence[Row], scoring: Scoring) -> dict[str, Any]:
     }
 
 
+def _findings(
+    rows: Sequence[Row], scoring: Scoring, facts: Mapping[str, Any], labels: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the rows say beyond means; a part without data is left out."""
+    cells = cells_of(rows)
+    found = {
+        "agreement": volume_agreement(cells, scoring),
+        "lesions": lesion_totals(cells, scoring),
+        "subgroups": subgroups(cells, scoring, facts),
+        "sample_size": sample_size(labels, scoring),
+        "readers": ceiling(facts.get("readers") or (), scoring),
+        "quality": quality_control(rows, scoring, facts.get("quality") or {}),
+    }
+    return {name: part for name, part in found.items() if part}
+
+
 def _made_of(rows: Sequence[Row], scoring: Scoring, facts: dict[str, Any]) -> dict[str, Any]:
     """What the numbers come from: settings, seed, versions, digests, notes."""
     notes = list(facts.pop("notes", []))
@@ -77,59 +107,6 @@ def _made_of(rows: Sequence[Row], scoring: Scoring, facts: dict[str, Any]) -> di
         "notes": notes,
         "facts": facts,
     }
-
-
-def conventions(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
-    """Every choice behind the numbers, in words."""
-    level = f"{100 * scoring.confidence:g} %"
-    distance = "the diagonal of the image" if scoring.missed == "worst" else "left out of the mean, counted"
-    return {
-        "metrics": {name: metric_of(name).definition for name in names},
-        "units": {name: metric_of(name).unit or "1" for name in names},
-        "nsd_tolerance_mm": {"all": scoring.tolerance_mm, **scoring.tolerances_mm},
-        "geometry": _geometry(scoring),
-        **_lesion_words(scoring, names),
-        **_region_words(scoring),
-        "statuses": STATUS_WORDS,
-        "missed_or_false_positive": f"overlap metrics 0; distances {distance}",
-        "mean": "mean over cases for each label; the mean over labels is the mean of these means",
-        "mean_interval": f"{level} BCa bootstrap over patients, {scoring.repeats} repeats; "
-        "t interval below 15 patients; a point where all values agree",
-        "median_interval": f"{level} by order statistics (ranks widened when patients have several cases)",
-        "iqr": "25th and 75th percentile, linear between ranks",
-        "sd": "over cases, n - 1",
-    }
-
-
-def _geometry(scoring: Scoring) -> str:
-    resampled = (
-        "predictions on another grid are resampled onto the reference's: each voxel goes to the label with "
-        "the largest share of it, what lies outside the prediction is background"
-        if scoring.resample
-        else "nothing resampled, another grid is refused"
-    )
-    return (
-        f"prediction and reference on the same grid (affine within 1e-3), {resampled}; "
-        "a single slice is measured in its plane"
-    )
-
-
-def _lesion_words(scoring: Scoring, names: Sequence[str]) -> dict[str, str]:
-    if not any(n in ("pq", "sq") or n.startswith("lesion") for n in names):
-        return {}
-    rule = scoring.lesions
-    flat = {6: 4, 18: 8, 26: 8}[rule.connectivity]
-    least = f"of at least {rule.minimum_ml:g} ml, on both sides" if rule.minimum_ml else "of any size"
-    return {
-        "lesions": f"{rule.connectivity}-connected components ({flat}-connected in a single slice) {least}; "
-        f"matched one-to-one where their IoU is above {rule.iou:g}: the most pairs, then the largest IoU"
-    }
-
-
-def _region_words(scoring: Scoring) -> dict[str, Any]:
-    ignored = f"voxels where the reference is {scoring.ignore} are left out of both sides"
-    regions = {name: "+".join(map(str, values)) for name, values in scoring.regions.items()}
-    return ({"regions": regions} if regions else {}) | ({"ignored": ignored} if scoring.ignore else {})
 
 
 def versions() -> dict[str, str]:

@@ -37,7 +37,10 @@ def test_a_constant_offset_lowers_agreement_and_not_consistency():
     assert (same.value, same.interval.limits) == (1, [1, 1])
 
 
-@pytest.mark.parametrize("table", [np.zeros((0, 2)), np.ones((2, 2)), np.ones((5, 1)), np.full((5, 2), 3.0)])
+@pytest.mark.parametrize(
+    "table",
+    [np.zeros((0, 2)), np.ones((2, 2)), np.ones((5, 1)), np.full((5, 2), 3.0), np.tile([3.0, 4.0], (5, 1))],
+)
 def test_icc_of_too_little_has_no_value(table):
     assert [x.value for x in icc(table)] == [None, None]
     assert icc(table)[0].interval.note

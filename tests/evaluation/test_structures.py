@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from medseg.core.errors import CaseError, MedsegError
+from medseg.evaluation.conventions import conventions
 from medseg.evaluation.evaluate import evaluate_folders
 from medseg.evaluation.pairs import score_pair
 from medseg.evaluation.policy import MEASURED, Scoring
 from medseg.evaluation.structures import parse_structures, placed
-from medseg.evaluation.summary import conventions
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, write_image
 from medseg.imaging.labels import labels
