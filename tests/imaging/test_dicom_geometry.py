@@ -157,6 +157,11 @@ def test_missing_slices_are_filled_when_told():
     assert "cohort.dicom.gaps=resample" in (caught.value.mend or "")
 
 
+def test_where_many_slices_lack_the_stack_is_uneven():
+    with pytest.raises(CaseError, match="unevenly spaced"):
+        mended((0, 3, 9, 15, 18), gaps="resample")
+
+
 def test_uneven_slices_are_evened_from_end_to_end_when_told():
     made = mended((0, 3, 6, 10, 13.5), uneven="resample")
     assert made.grid.shape == (5, 4, 5)

@@ -113,6 +113,13 @@ def test_images_taken_in_turn_are_not_guessed_apart_by_their_times():
     assert [len(p.planes) for p in parts] == [8]
 
 
+def test_acquisitions_taken_in_turn_are_ordered_by_when_they_began():
+    later = [plane(z, "a", acquisition=1.0, acquired=z + 0.5) for z in LEVELS]
+    sooner = [plane(z, "b", acquisition=2.0, acquired=z) for z in LEVELS]
+    parts = parts_of([*later, *sooner])
+    assert [p.planes[0].mark("acquisition") for p in parts] == [2, 1]
+
+
 def test_several_tags_part_together():
     volumes = [
         volume(f"{b}{d}{t}", b_value=b, direction=d, acquired=t)
@@ -139,7 +146,8 @@ def test_the_numbering_counts_only_with_the_stated_number_of_time_points():
     assert [len(p.planes) for p in parts_of(numbered(3.0))] == [4, 4, 4]
     assert [len(p.planes) for p in parts_of(numbered(12.0))] == [12]
     scrambled = [
-        replace(p, marks=(("instance", hash(p.sop_uid) % 97 + 0.0), *p.marks[1:])) for p in numbered(3.0)
+        replace(p, marks=(("instance", len(p.sop_uid) + p.position[2] % 5), *p.marks[1:]))
+        for p in numbered(3.0)
     ]
     assert [len(p.planes) for p in parts_of(scrambled)] == [12]
 
