@@ -10,6 +10,7 @@ from medseg.core.config import load_config
 from medseg.core.values import Value
 from medseg.data.cohort import Ingesting, Task
 from medseg.data.naming import Ids
+from medseg.data.pairing import Choice
 from medseg.data.selection_rules import Selection
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_out import DicomOutput, ObjectKind
@@ -40,7 +41,7 @@ class CohortSettings(Value):
     image: str = ""
     """Glob of the images below the root (format ``nifti``)."""
     reference: str = ""
-    """Glob of the references below the root (format ``nifti``)."""
+    """Glob of the references below the root (``nifti``), or their kind (DICOM): ``seg``, ``rtstruct``."""
     exclude: tuple[str, ...] = ()
     """Case ids to leave out."""
     ids: Ids = "auto"
@@ -60,10 +61,13 @@ class IngestSettings(Value):
     select: Rules = None
     channels: tuple[str, ...] = ()
     """Names of the channels; three for one picture a case are its colours."""
+    reference: Choice = "auto"
+    """Which DICOM references count when a series has SEG and RTSTRUCT."""
 
     def options(self) -> dict[str, Any]:
         """The part of it that opening a cohort needs."""
         policy = {} if self.dicom == DicomPolicy() else {"policy": self.dicom}
+        policy |= {} if self.reference == "auto" else {"reference": self.reference}
         return {"ids": self.ids, "select": self.select, "channels": self.channels, **policy}
 
 
