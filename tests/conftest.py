@@ -79,7 +79,8 @@ def tiny_run(tiny_dicom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from medseg.workflows.settings import TrainSettings
     from medseg.workflows.training import train
 
-    words = [f"cohort.root={tiny_dicom}", "split.folds=1", "split.test=0.34", "export=[seg]", "name=tiny"]
+    words = [f"cohort.root={tiny_dicom}", "split.folds=1", "split.test=0.34", "name=tiny"]
+    words.append("export=[rtstruct,sr]")
     settings = load_config(TrainSettings, None, [*words, *QUICK, "tracking.enabled=false"])
     run = Run(tmp_path_factory.mktemp("run"), quiet=True)
     assert train(settings, run, "cpu").exit_code == 0

@@ -26,7 +26,9 @@ from medseg.imaging.labels import Label, Labels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.dataelem import RawDataElement
 
+_CONTOUR_DATA = 0x30060050
 _STUDY = "1.2.840.10008.3.1.2.3.1"  # the class by which a study is referred to
 _ORGANS = frozenset({"123037004", "91723000"})  # SNOMED CT: anatomical structure
 
@@ -143,8 +145,18 @@ def _contour(number: int, plane: Plane, reference: Reference, outline: Corners) 
     contour.ContourImageSequence = [reference.item()]
     contour.ContourGeometricType = "CLOSED_PLANAR"
     contour.NumberOfContourPoints, contour.ContourNumber = len(outline), number
-    contour.ContourData = _points(plane, outline)
+    contour[_CONTOUR_DATA] = _encoded(_points(plane, outline))
     return contour
+
+
+def _encoded(numbers: list[str]) -> RawDataElement:
+    """Points as the bytes they will be in the file: pydicom would look at each of them, for seconds."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    value = "\\".join(numbers).encode()
+    value += b" " * (len(value) % 2)
+    return RawDataElement(Tag(_CONTOUR_DATA), "DS", len(value), value, 0, True, True)
 
 
 def _points(plane: Plane, outline: Corners) -> list[str]:

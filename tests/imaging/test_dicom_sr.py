@@ -17,7 +17,17 @@ from medseg.imaging.dicom_seg import write_seg
 from medseg.imaging.dicom_series import Series
 from medseg.imaging.dicom_sr import write_sr
 from medseg.imaging.image import Image, canonical
-from tests.imaging.derived import LABELS, SOURCES, enhanced_mr, mask_on, oblique_ct, source, tool, valid
+from tests.imaging.derived import (
+    LABELS,
+    SOURCES,
+    changed,
+    enhanced_mr,
+    mask_on,
+    oblique_ct,
+    source,
+    tool,
+    valid,
+)
 
 
 def reported(series: Series, folder: Path, mask: Image | None = None, **options: str) -> Path:
@@ -72,6 +82,14 @@ def test_grey_values_of_other_modalities_have_no_unit(tmp_path):
     (mr,) = find_series(enhanced_mr(tmp_path / "mr", [[(at, 5.0) for at in range(4)]]))[0]
     liver = numbers_of(groups_of(reported(mr, tmp_path))[0])
     assert liver["Mean MR signal intensity"][1] == "1"
+
+
+def test_a_modality_without_a_term_for_its_grey_values_is_valid_too(tmp_path):
+    pet = {"Modality": "PT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.128"}
+    series = series_of_files(changed(oblique_ct(tmp_path / "ct"), tmp_path / "pt", **pet))
+    file = reported(series, tmp_path)
+    assert numbers_of(groups_of(file)[0])["Mean Pixel intensity as stored, rescaled"][1] == "1"
+    assert valid(file) == []
 
 
 def test_segments_series_and_tracking_are_those_of_the_seg(series, tmp_path):

@@ -31,13 +31,19 @@ def test_the_test_part_is_planned_and_trained_without(tiny_run: Path) -> None:
     assert judged == {p.name for p in (tiny_run / "export").iterdir()}
 
 
+def test_the_objects_of_the_recipe_are_written_for_each_case_judged(tiny_run: Path) -> None:
+    for folder in (tiny_run / "export").iterdir():
+        made = {file.name.removeprefix(f"{folder.name}.") for file in folder.glob("*.dcm")}
+        assert made == {"rtstruct.dcm", "seg.dcm", "sr.dcm"}  # a report needs its segments
+
+
 def test_nothing_in_a_run_names_a_patient_a_path_or_a_date(tiny_run: Path, tiny_dicom: Path) -> None:
     import pydicom
 
     header = pydicom.dcmread(next(tiny_dicom.glob("*/ct/*.dcm")), stop_before_pixels=True)
     secrets = [str(header.PatientName), str(header.PatientID), str(header.StudyInstanceUID), str(tiny_dicom)]
     for file in tiny_run.rglob("*"):
-        if not file.is_file() or file.name.endswith(".seg.dcm"):
+        if not file.is_file() or (file.suffix == ".dcm" and file.parent.parent.name == "export"):
             continue
         content = file.read_bytes()
         found = [s for s in secrets if len(s) > 3 and s.encode() in content]
