@@ -78,6 +78,8 @@ def from_dicom(
             refused.append(why_not)
         else:
             drafts.append(_draft(case.id, images, own))
+            for mend in dict.fromkeys(mend for series in images.values() for mend in series.mends):
+                log.warning("case %s: %s", case.id, mend.said())
     refused += pairs.rows
     frame = Frame(names, labels_of(pairs.used, labels, found.series), name=name or "cohort", quiet=quiet)
     return assemble(drafts, frame, refused)
