@@ -211,7 +211,7 @@ def _agreement_interval(
 ) -> Interval:
     from scipy.stats import f
 
-    if rest == 0 and raters == 0:
+    if max(rest, raters) <= 1e-12 * cases:
         return Interval(1.0, 1.0, "point", "the raters agree in every case")
     a, b = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
     freedom = (a * raters + b * rest) ** 2 / (
@@ -228,7 +228,7 @@ def _agreement_interval(
 def _consistency_interval(cases: float, rest: float, n: int, k: int, confidence: float) -> Interval:
     from scipy.stats import f
 
-    if rest == 0:
+    if rest <= 1e-12 * cases:
         return Interval(1.0, 1.0, "point", "the raters differ by a constant")
     level, freedom = (1 + confidence) / 2, (n - 1) * (k - 1)
     seen = cases / rest

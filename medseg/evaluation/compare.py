@@ -1,10 +1,9 @@
-"""Two tables of scores on the same cases: paired differences."""
+"""Two tables of scores on the same cases: paired differences, who wins, what a margin says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,15 @@ import numpy as np
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import write_json, write_text
+from medseg.evaluation.classification import is_classification
+from medseg.evaluation.compare_classes import class_differences
+from medseg.evaluation.compare_page import compare_page, line
 from medseg.evaluation.metrics import METRICS, metric_of
-from medseg.evaluation.paired import holm, signed_rank
+from medseg.evaluation.paired import holm, paired_difference, rank_stability, verdict_of
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import Scoring
-from medseg.evaluation.report.tables import number
 from medseg.evaluation.scoring import Scores
-from medseg.evaluation.statistics import Sample, mean_interval
 
-COMPARED = ("dice", "iou", "nsd", "hd95", "assd")
 Values = dict[tuple[str, str], dict[str, Row]]
 
 
@@ -39,19 +38,23 @@ def compare(a: str | Path, b: str | Path, out: str | Path, scoring: Scoring | No
     Parameters
     ----------
     a, b : path
-        scores.csv files of the same cases. Differences are B - A.
+        scores.csv files of the same cases, of masks or of classes. Differences are B - A.
     scoring : Scoring, optional
-        Confidence, repeats and seed.
+        Confidence, repeats, seed, and ``margins``: metric -> non-inferiority margin, in its unit.
 
     Raises
     ------
     MedsegError
-        The tables have no case, label and metric in common.
+        The tables have no case, label and metric in common, one is of masks and the other of classes, they
+        disagree on the classes of a case, or a margin is for a metric that is not compared.
     """
     scoring = scoring or Scoring()
-    first, second = (_values(Scores.from_csv(file).rows) for file in (a, b))
-    cells = [_difference(first[key], second[key], key, scoring) for key in first if key in second]
-    cells = [cell for cell in cells if cell["n"]]
+    first, second = (Scores.from_csv(file).rows for file in (a, b))
+    of_classes = is_classification(first)
+    if of_classes != is_classification(second):
+        raise MedsegError("one table is of masks, the other of classes: they cannot be compared")
+    differences = class_differences if of_classes else _mask_differences
+    cells = differences(first, second, scoring)
     if not cells:
         raise MedsegError(
             "the two tables have no case, label and metric in common",
@@ -59,21 +62,29 @@ def compare(a: str | Path, b: str | Path, out: str | Path, scoring: Scoring | No
         )
     for cell, adjusted in zip(cells, holm([c["p"] for c in cells]), strict=True):
         cell["p_holm"] = adjusted
+    _judge(cells, scoring)
     summary = {
         "differences": cells,
-        "conventions": _conventions(scoring),
+        "conventions": _conventions(scoring, of_classes),
         "only_in_one": _unpaired(first, second),
     }
     write_json(Path(out) / "compare.json", summary)
-    write_text(Path(out) / "index.html", _page(cells, summary))
-    return Comparison(summary, "\n".join(_line(c) for c in cells), Path(out) / "index.html")
+    write_text(Path(out) / "index.html", compare_page(cells, summary))
+    return Comparison(summary, "\n".join(line(c) for c in cells), Path(out) / "index.html")
+
+
+def _mask_differences(a: Sequence[Row], b: Sequence[Row], scoring: Scoring) -> list[dict[str, Any]]:
+    first, second = _values(a), _values(b)
+    cells = [_difference(first[key], second[key], key, scoring) for key in first if key in second]
+    return [cell for cell in cells if cell["n"]]
 
 
 def _values(rows: Sequence[Row]) -> Values:
     """Rows with a value by (label, metric) and case, of the metrics that have a good direction."""
     found: Values = {}
     for row in rows:
-        if row["value"] is not None and (row["metric"] in COMPARED or row["metric"] not in METRICS):
+        directed = row["metric"] not in METRICS or METRICS[row["metric"]].better in ("high", "low")
+        if row["value"] is not None and directed:
             found.setdefault((row["label"], row["metric"]), {})[row["case"]] = row
     return found
 
@@ -86,86 +97,70 @@ def _difference(
     if not cases:
         return head
     pairs = np.array([[a[c]["value"], b[c]["value"]] for c in cases])
-    differences = pairs[:, 1] - pairs[:, 0]
-    sample = Sample.of([(differences, [a[c]["patient"] for c in cases])])
-    limits = mean_interval(sample, confidence=scoring.confidence, repeats=scoring.repeats, seed=scoring.seed)
-    better = -differences if _low_is_good(key[1]) else differences
-    p, how = signed_rank(differences)
+    patients, low = [a[c]["patient"] for c in cases], low_is_good(key[1])
+    how = {"confidence": scoring.confidence, "repeats": scoring.repeats, "seed": scoring.seed}
+    found = paired_difference(pairs[:, 0], pairs[:, 1], patients, low_is_good=low, **how)
+    ranking = rank_stability(pairs, patients, low_is_good=low, **how)
     return head | {
+        "patients": len(set(patients)),
         "unit": METRICS[key[1]].unit if key[1] in METRICS else "",
         "mean_a": float(pairs[:, 0].mean()),
         "mean_b": float(pairs[:, 1].mean()),
-        "difference": sample.mean(),
-        "ci": None if limits.low is None else [limits.low, limits.high],
-        "ci_method": limits.method,
-        "note": limits.note,
-        "p": p,
-        "test": how,
-        "b_better": int((better > 0).sum()),
-        "ties": int((better == 0).sum()),
-        "a_better": int((better < 0).sum()),
+        "difference": found.mean,
+        "ci": found.interval.limits,
+        "ci_method": found.interval.method,
+        "note": found.interval.note,
+        "p": found.p,
+        "test": found.test,
+        "b_better": found.wins,
+        "ties": found.ties,
+        "a_better": found.losses,
+        "b_first": float(ranking.first[1]),
     }
 
 
-def _low_is_good(metric: str) -> bool:
+def low_is_good(metric: str) -> bool:
+    """Whether the lower value of a metric is the better one."""
     return metric in METRICS and metric_of(metric).better == "low"
 
 
-def _unpaired(a: Values, b: Values) -> dict[str, list[str]]:
-    cases_a, cases_b = ({case for rows in v.values() for case in rows} for v in (a, b))
+def _judge(cells: Sequence[dict[str, Any]], scoring: Scoring) -> None:
+    """Give the cells of a metric with a margin ``margin`` and ``verdict``."""
+    unknown = sorted(set(scoring.margins) - {cell["metric"] for cell in cells})
+    if unknown:
+        raise MedsegError(
+            f"the margin is for {unknown[0]}, which is not compared",
+            evidence=f"compared: {', '.join(dict.fromkeys(c['metric'] for c in cells))}",
+        )
+    for cell in cells:
+        if (margin := scoring.margins.get(cell["metric"])) is not None:
+            cell["margin"] = margin
+            cell["verdict"] = verdict_of(cell["ci"], margin, low_is_good=low_is_good(cell["metric"]))
+
+
+def _unpaired(a: Sequence[Row], b: Sequence[Row]) -> dict[str, list[str]]:
+    cases_a, cases_b = ({row["case"] for row in rows if row["value"] is not None} for rows in (a, b))
     return {"a": sorted(cases_a - cases_b), "b": sorted(cases_b - cases_a)}
 
 
-def _conventions(scoring: Scoring) -> dict[str, str]:
+def _conventions(scoring: Scoring, of_classes: bool) -> dict[str, str]:
+    level = f"{100 * scoring.confidence:g} %"
+    margins = ", ".join(f"{metric} {margin:g}" for metric, margin in scoring.margins.items())
+    masks = {
+        "interval": f"{level} BCa bootstrap of the mean difference over patients, "
+        f"{scoring.repeats} repeats, seed {scoring.seed}; t interval below 15 patients",
+        "test": "Wilcoxon signed-rank over patients' mean differences, exact up to 25 patients that differ, "
+        "adjusted by Holm over all rows",
+        "b_first": "share of bootstrap draws of patients in which B has the better mean (rank stability)",
+    }
+    classes = {
+        "interval": f"{level} DeLong's paired interval for areas; for accuracy the interval of the mean "
+        "difference over patients",
+        "test": "DeLong for areas, exact McNemar for accuracy; adjusted by Holm over all rows",
+    }
+    said = f"superior, non-inferior or inferior by the whole interval; margins: {margins}"
     return {
         "difference": "B - A on the cases that have a value in both",
-        "interval": f"{100 * scoring.confidence:g} % BCa bootstrap of the mean difference over patients, "
-        f"{scoring.repeats} repeats, seed {scoring.seed}; t interval below 15 patients",
-        "test": "Wilcoxon signed-rank, exact up to 25 cases that differ, adjusted by Holm over all rows",
+        **(classes if of_classes else masks),
+        **({"margin": said} if margins else {}),
     }
-
-
-def _line(cell: Mapping[str, Any]) -> str:
-    ci = f" [{cell['ci'][0]:+.3f}, {cell['ci'][1]:+.3f}]" if cell["ci"] else ""
-    unit = f" {cell['unit']}" if cell["unit"] else ""
-    return (
-        f"  {cell['label']:<18} {cell['metric']:<6} {cell['difference']:+.3f}{ci}{unit}  n = {cell['n']}, "
-        f"B better in {cell['b_better']}, worse in {cell['a_better']}, Holm p = {cell['p_holm']:.3g}"
-    )
-
-
-def _page(cells: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
-    from medseg.evaluation.report.page import bare_page
-
-    heads = ("Label", "Metric", "n", "A", "B", "B − A", "CI", "B better / ties / worse", "p (Holm)")
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in _cells(cell)) + "</tr>" for cell in cells
-    )
-    said = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in summary["conventions"].items())
-    only = "".join(
-        f"<p>Only in {side.upper()}: {escape(', '.join(cases))}</p>"
-        for side, cases in summary["only_in_one"].items()
-        if cases
-    )
-    head = "".join(f"<th>{h}</th>" for h in heads)
-    body = (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        f'{only}<section><dl class="definitions">{said}</dl></section>'
-    )
-    return bare_page("Paired comparison", body)
-
-
-def _cells(cell: Mapping[str, Any]) -> list[str]:
-    ci = f"{number(cell['ci'][0], 3)} to {number(cell['ci'][1], 3)}" if cell["ci"] else "–"
-    unit = f" ({cell['unit']})" if cell["unit"] else ""
-    counts = f"{cell['b_better']} / {cell['ties']} / {cell['a_better']}"
-    numbers = [number(cell[k], 3) for k in ("mean_a", "mean_b", "difference")]
-    return [
-        cell["label"],
-        cell["metric"] + unit,
-        str(cell["n"]),
-        *numbers,
-        ci,
-        counts,
-        f"{cell['p_holm']:.3g}",
-    ]

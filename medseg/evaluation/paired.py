@@ -106,7 +106,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict_of(interval: Interval, margin: float, *, low_is_good: bool = False) -> Verdict:
+def verdict_of(limits: Sequence[float] | None, margin: float, *, low_is_good: bool = False) -> Verdict:
     """What an interval of second - first says of the second model, given a margin set in advance.
 
     ``superior``: the whole interval is better than no difference; ``non-inferior``: the whole interval is
@@ -120,9 +120,9 @@ def verdict_of(interval: Interval, margin: float, *, low_is_good: bool = False) 
     """
     if not margin > 0:
         raise MedsegError("a non-inferiority margin is a positive number", evidence=f"{margin:g}")
-    if interval.low is None or interval.high is None:
+    if limits is None:
         return "inconclusive"
-    worst, best = (-interval.high, -interval.low) if low_is_good else (interval.low, interval.high)
+    worst, best = (-limits[1], -limits[0]) if low_is_good else (limits[0], limits[1])
     if worst > 0:
         return "superior"
     if worst > -margin:
