@@ -36,6 +36,7 @@ SAGITTAL = turned((1, 2, 0), (12, 10, 8), (1.0, 1.0, 2.0))
 def write_series(folder: Path, name: str, grid: Grid = AXIAL, study: str = "one", **tags: Any) -> None:
     """An MR series of a study as files in ``folder/study/name``; keywords overwrite elements."""
     from pydicom import dcmread
+    from pydicom.uid import UID
 
     values = np.random.default_rng(len(name)).integers(0, 900, grid.shape).astype(np.float32)
     subject = Subject("4711", f"Muster^{study}", "F", 50, f"{study}|{name}")
@@ -50,7 +51,7 @@ def write_series(folder: Path, name: str, grid: Grid = AXIAL, study: str = "one"
     } | tags
     for file in write_ct_series(Image(values[None], grid), subject, folder / study / name.replace(" ", "_")):
         dataset = dcmread(file)
-        dataset.file_meta.MediaStorageSOPClassUID = given["SOPClassUID"]
+        dataset.file_meta.MediaStorageSOPClassUID = UID(given["SOPClassUID"])
         for keyword, value in given.items():
             setattr(dataset, keyword, value)
         dataset.save_as(file, enforce_file_format=True)
