@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from medseg.core.errors import CaseError
 from medseg.imaging.deidentify import keyed_hash
 from medseg.imaging.dicom_copies import without_copies
-from medseg.imaging.dicom_geometry import by_position, directions_of, extends, refuse_unplaced
+from medseg.imaging.dicom_geometry import refuse_unplaced
 from medseg.imaging.dicom_header import Header, Plane
 from medseg.imaging.dicom_mend import Mend
 from medseg.imaging.dicom_parts import Part, names_of, parts_of
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
+from medseg.imaging.dicom_rests import leftover, refuse_incomplete, refuse_outsider
 from medseg.imaging.dicom_slices import stack
 from medseg.imaging.dicom_verdict import modality_of, remarks, verdict
 from medseg.imaging.dicom_words import said, said_alone
@@ -152,15 +151,15 @@ def _volumes(
     parts = parts_of(planes)
     own_headers = _headers_of(headers)
     for number, (part, called) in enumerate(zip(parts, names_of(parts, planes), strict=True), start=1):
-        own = keyed_hash(f"{_name(headers)}#{_identity(part)}", key)
+        own = keyed_hash(f"{_whose(headers[0])}#{_identity(part)}", key)
         some = own_headers(part)
-        leftover = _leftover(part, parts)
-        if leftover:
-            yield _left_out(own, some, "skipped", leftover)
+        why_not = leftover(part, parts)
+        if why_not:
+            yield _left_out(own, some, "skipped", why_not)
             continue
         try:
-            _refuse_outsider(part, parts)
-            _refuse_incomplete(part, parts)
+            refuse_outsider(part, parts)
+            refuse_incomplete(part, parts)
             series = _series(part, own, some, policy)
         except CaseError as error:
             yield _refused(own, some, error)
@@ -211,16 +210,6 @@ def _identity(part: Part) -> str:
     )
 
 
-def _leftover(part: Part, parts: Sequence[Part]) -> str:
-    """Why a single image beside volumes is none itself; empty when it is, or when it is a lost slice."""
-    if len(part.planes) > 1 or len(parts) == 1 or (part.positions == 1 and part.splits):
-        return ""
-    if part.positions == 1:
-        return "a single image of other geometry than its series"
-    kind = part.splits and part.splits[-1].name in ("kind", "component")
-    return "a single image of another kind than its series" if kind else ""
-
-
 def _refused(name: str, headers: Sequence[Header], error: CaseError) -> LeftOut:
     reason = f"{error.what} ({error.evidence})" if error.evidence else error.what
     return _left_out(name, headers, "refused", reason, error.mend or "")
@@ -254,50 +243,14 @@ def _refuse_mixed(headers: Sequence[Header]) -> None:
             )
 
 
-def _refuse_outsider(part: Part, parts: Sequence[Part]) -> None:
-    """Images where further slices should lie, with another matrix or direction, were slices of the stack."""
-    for other in (p for p in parts if p.geometry != part.geometry):
-        large, small = sorted((part, other), key=lambda p: -len(p.planes))
-        if not extends(large.planes, small.planes):
-            continue
-        a, b = part.planes[0], other.planes[0]
-        raise CaseError(
-            "matrix, pixel spacing or orientation changes within the stack",
-            evidence=f"{len(part.planes)} image(s) {a.columns} x {a.rows} at {a.spacing_mm} mm, "
-            f"{len(other.planes)} image(s) {b.columns} x {b.rows} at {b.spacing_mm} mm",
-            mend="send the series again, or leave it out",
-        )
-
-
-def _refuse_incomplete(part: Part, parts: Sequence[Part]) -> None:
-    """A volume that lacks positions which others of its geometry have; slabs side by side are whole."""
-    lacking = part.positions - len(by_position(part.planes))
-    if not part.splits or not lacking:
-        return
-    others = [p for p in parts if p.geometry == part.geometry and p is not part]
-    if any(_overlap(part, other) for other in others):
-        raise CaseError(
-            f"incomplete: {lacking} of {part.positions} positions have no image ({said(part.splits)})",
-            evidence=f"{len(part.planes)} images; the volumes beside it reach further",
-            mend="send the whole series again, or leave this volume out",
-        )
-
-
-def _overlap(a: Part, b: Part) -> bool:
-    """Whether the two reach into each other along the normal."""
-    normal = directions_of(a.planes[0])[2]
-    (low_a, high_a), (low_b, high_b) = (
-        (min(along), max(along))
-        for along in ([float(np.asarray(p.position, float) @ normal) for p in part.planes] for part in (a, b))
-    )
-    return max(low_a, low_b) <= min(high_a, high_b)
-
-
 def _name(headers: Sequence[Header]) -> str:
     """What names the series; without a UID, who it is of and where its images lie."""
     first = headers[0]
     if first.series_uid:
         return first.series_uid
     places = sorted(str(plane.position) for header in headers for plane in header.planes)
-    who = f"{first.frame_of_reference}|{first.study_uid}|{first.patient}|{places}"
-    return hashlib.sha256(who.encode()).hexdigest()
+    return hashlib.sha256(f"{_whose(first)}|{places}".encode()).hexdigest()
+
+
+def _whose(header: Header) -> str:
+    return header.series_uid or f"{header.frame_of_reference}|{header.study_uid}|{header.patient}"
