@@ -43,10 +43,8 @@ def class_differences(a: Sequence[Row], b: Sequence[Row], scoring: Scoring) -> l
               patients, scoring.confidence)
         for j, name in enumerate(first.classes)
     ]  # fmt: skip
-    right = [
-        (t.called(scoring.classes) == t.truth).all(axis=1)[at] for t, at in ((first, mine), (second, theirs))
-    ]
-    return [*(cell for cell in areas if cell), _accuracy(*right, patients, scoring)]
+    right, also = ((t.called(scoring.classes) == t.truth).all(axis=1) for t in (first, second))
+    return [*(cell for cell in areas if cell), _accuracy(right[mine], also[theirs], patients, scoring)]
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
