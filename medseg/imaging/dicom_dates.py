@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from pathlib import Path
 
+from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_header import text_of, tolerant
 
 _TAGS = ("StudyDate", "AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "ContentDate")
@@ -19,7 +20,9 @@ def study_date(file: str | Path) -> date | None:
 
     try:
         with tolerant():
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+            dataset = dcmread(
+                bounded(Path(file)), stop_before_pixels=True, specific_tags=list(_TAGS), force=True
+            )
             texts = [text_of(dataset, tag) for tag in _TAGS]
     except Exception:  # damaged bytes may raise anything; the case is refused elsewhere then
         return None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import CaseError
 from medseg.core.files import written_whole
 from medseg.core.version import __version__
+from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_geometry import fault_of
 from medseg.imaging.dicom_header import tolerant
 from medseg.imaging.dicom_in import series_of_files
@@ -246,7 +247,10 @@ def _brief(file: Path) -> Dataset:
 
     with tolerant():
         return dcmread(
-            file, stop_before_pixels=True, force=True, specific_tags=["SOPClassUID", "NumberOfFrames"]
+            bounded(file),
+            stop_before_pixels=True,
+            force=True,
+            specific_tags=["SOPClassUID", "NumberOfFrames"],
         )
 
 
@@ -255,7 +259,7 @@ def _header(file: Path) -> Dataset:
     from pydicom import dcmread
 
     with tolerant():
-        dataset = dcmread(file, stop_before_pixels=True, force=True)
+        dataset = dcmread(bounded(file), stop_before_pixels=True, force=True)
         for keyword in _LEFT_BEHIND:
             if keyword in dataset:
                 delattr(dataset, keyword)

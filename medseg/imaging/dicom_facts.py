@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_header import numbers_of, text_of, tolerant
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def facts_of(file: Path) -> Facts:
 
     try:
         with tolerant():
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+            dataset = dcmread(bounded(file), stop_before_pixels=True, specific_tags=_TAGS, force=True)
             return _facts(dataset)
     except Exception:  # damaged bytes may raise anything; a rule that asks for a text does not match then
         return Facts()

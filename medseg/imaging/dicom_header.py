@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medseg.imaging.dicom_deflate import DEFLATED, bounded
 from medseg.imaging.dicom_marks import TOP_TAGS, Mark, Marks, marks_of
 from medseg.imaging.dicom_mosaic import PRIVATE_TAGS, MosaicError, is_mosaic, tiles_of
 from medseg.imaging.dicom_quick import glance, wanted
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Vector = tuple[float, ...]
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
+_DRAWN = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 _NATIVE = frozenset({"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 # fmt: off
 _TAGS = [
@@ -138,8 +139,9 @@ def is_dicom(file: Path) -> bool:
 def read_header(file: Path) -> Header | None:
     """The header of a DICOM file, or None when the file is not DICOM at all.
 
-    Only named tags are read and the pixel data are not touched. Deflated files, which may unfold
-    without bound, are not read: their `syntax` alone is told.
+    Only named tags are read and the pixel data are not touched. Of deflated files,
+    which may unfold without bound, only a beginning is unfolded; where that does not hold the header,
+    their `syntax` alone is told.
     """
     from pydicom import dcmread
 
@@ -152,7 +154,7 @@ def read_header(file: Path) -> Header | None:
         with tolerant():
             syntax = _syntax(file)
             if syntax == DEFLATED:
-                return _nothing_but(file, syntax)
+                return _unfolded(file)
             dataset = dcmread(file, stop_before_pixels=True, specific_tags=_ALL_TAGS, force=True)
             return _header(file, dataset, syntax)
     except Exception:  # a parser fed with damaged bytes may raise anything; the file is no image then
@@ -172,6 +174,17 @@ def _syntax(file: Path) -> str:
         if stream.read(4) != b"DICM":
             return ""
     return str(read_file_meta_info(file).get("TransferSyntaxUID", ""))
+
+
+def _unfolded(file: Path) -> Header | None:
+    """The header of a deflated file; nothing but its syntax when it does not unfold within bounds."""
+    from pydicom import dcmread
+
+    try:
+        dataset = dcmread(bounded(file), stop_before_pixels=True, specific_tags=_ALL_TAGS, force=True)
+    except Exception:  # broken off by the bound, or damaged
+        return _nothing_but(file, DEFLATED)
+    return _header(file, dataset, DEFLATED)
 
 
 def _nothing_but(file: Path, syntax: str) -> Header:
@@ -204,7 +217,8 @@ def _header(file: Path, dataset: Dataset, syntax: str) -> Header | None:
         referenced_series=_referenced(dataset),
         patient=_patient(dataset),
     )
-    planes = tuple(_planes(header, dataset))
+    # what is drawn on images lists its frames by the thousand, and its own reader looks at them
+    planes = () if header.sop_class in _DRAWN else tuple(_planes(header, dataset))
     try:
         tiles = tiles_of(planes[0], dataset) if is_mosaic(header.image_type) else planes
     except MosaicError as error:

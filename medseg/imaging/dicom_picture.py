@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
 from medseg.imaging.deidentify import keyed_hash
+from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_header import Header, Plane, tolerant
 from medseg.imaging.dicom_pixels import picture_digest, stored_values
 from medseg.imaging.dicom_placing import TAGS, picture_grid
@@ -177,7 +178,7 @@ def _looked_at(file: Path) -> Dataset:
     """What of the header placing and showing need."""
     from pydicom import dcmread
 
-    return dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+    return dcmread(bounded(file), stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
 def _refuse_other_size(picture: NDArray[Any], plane: Plane) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_bits import DEFLATED_FRAME, RLE, packed_frames
+from medseg.imaging.dicom_deflate import whole
 from medseg.imaging.dicom_fence import decoded_apart
 from medseg.imaging.dicom_header import tolerant
 from medseg.imaging.dicom_quick import EXPLICIT, IMPLICIT, glance, wanted
@@ -56,7 +57,7 @@ def picture_digest(file: Path) -> str:
             stream.seek(start)
             return hashlib.sha256(stream.read(min(length, file.stat().st_size))).hexdigest()
     with tolerant():
-        dataset = dcmread(file, specific_tags=["PixelData"], force=True)
+        dataset = dcmread(whole(file), specific_tags=["PixelData"], force=True)
         return hashlib.sha256(bytes(dataset.get("PixelData") or b"")).hexdigest()
 
 
@@ -70,7 +71,7 @@ def opened(file: str) -> Dataset:
     from pydicom import dcmread
 
     with tolerant():
-        dataset = dcmread(file, force=True)
+        dataset = dcmread(whole(Path(file)), force=True)
         _name_syntax(dataset)
         return dataset
 

@@ -100,6 +100,20 @@ def glance(file: Path, asked: dict[int, str]) -> Glance | None:
         return None
 
 
+def end_of_meta(raw: bytes) -> int:
+    """Where the file meta information of a file with a preamble ends.
+
+    Raises
+    ------
+    ValueError
+        It has none, or one that is damaged.
+    """
+    try:
+        return _walk(raw, 132, _META, explicit=True, last=0x0002FFFF)[1]
+    except (_OddError, struct.error) as error:
+        raise ValueError("the file meta information is damaged") from error
+
+
 def _look(raw: bytes, asked: dict[int, str]) -> Glance:
     if raw[128:132] != b"DICM":
         raise _OddError

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
+from medseg.imaging.dicom_deflate import whole
 from medseg.imaging.dicom_header import numbers_of, text_of, tolerant
 from medseg.imaging.dicom_naming import safe_name, values_of, without_identity
 from medseg.imaging.dicom_references import items
@@ -45,7 +46,7 @@ def structures(file: Path) -> Dataset:
     from pydicom import dcmread
 
     with tolerant():
-        return dcmread(file, force=True)
+        return dcmread(whole(file), force=True)
 
 
 def regions_of(dataset: Dataset) -> tuple[Region, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medseg.core.errors import MedsegError
 from medseg.core.progress import meter
+from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_header import Header, read_header, tolerant
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
@@ -150,7 +151,9 @@ def _listed(index: Path) -> Iterator[tuple[str, ...]]:
         return
     try:
         with tolerant():
-            records = dcmread(index, specific_tags=["DirectoryRecordSequence"]).DirectoryRecordSequence
+            records = dcmread(
+                bounded(index), specific_tags=["DirectoryRecordSequence"]
+            ).DirectoryRecordSequence
             found = [record.get("ReferencedFileID") for record in records]
     except Exception:  # a damaged index lists nothing: the files themselves are read all the same
         return

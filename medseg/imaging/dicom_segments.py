@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.core.errors import CaseError
+from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_header import text_of, tolerant
 from medseg.imaging.dicom_naming import safe_name, values_of, without_identity
 from medseg.imaging.labels import Code, Label, Labels
@@ -76,7 +77,7 @@ def header_of_seg(path: Path) -> Dataset:
     from pydicom import dcmread
 
     with tolerant():
-        return dcmread(path, stop_before_pixels=True, force=True)
+        return dcmread(bounded(path), stop_before_pixels=True, force=True)
 
 
 def segment_values(dataset: Dataset, labels: Labels | None, file: Path) -> dict[int, int]:

@@ -48,6 +48,7 @@ SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 _LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 
 
+_SMALL_BYTES, _MOST_UNFOLDED = 2**26, 1000  # even an empty picture compresses no better
 _FOR_PROCESSING = frozenset(_STORAGE + n for n in ("1.1.1", "1.2.1"))
 _LABELLED = frozenset({"US", "OT"})  # modalities whose pictures usually have text in them
 
@@ -100,11 +101,8 @@ def verdict(header: Header, policy: DicomPolicy = DEFAULT) -> tuple[str, str]:
     `policy.secondary` lets secondary captures in, `policy.burned_in` what has, or by its kind may have
     and does not deny, text in the picture (identifying text, often).
     """
-    if header.syntax == DEFLATED:
-        return (
-            "refused",
-            "the file is deflated as a whole and may unfold without bound: store it uncompressed",
-        )
+    if header.syntax == DEFLATED and not header.sop_class:
+        return "refused", "the file is deflated as a whole, and damaged or unfolding without bound"
     if not modality_of(header):
         return "skipped", f"{kind_of(header)}: not an image of a kind that medseg takes"
     if "LOCALIZER" in {word.upper() for word in header.image_type}:
@@ -163,10 +161,8 @@ def _picture_faults(header: Header) -> Iterator[str]:
         yield f"neither grey nor a colour that medseg reads ({header.samples} samples a pixel)"
     if not header.planes or not all(map(_can_rescale, header.planes)):
         yield "RescaleSlope is zero, or slope or intercept are not readable numbers"
-    on_disk = header.file.stat().st_size
     claimed = header.claimed_bytes * (2 if header.photometric == "YBR_FULL_422" else 3) // 3
-    if not header.compressed and claimed > on_disk:
-        yield f"the pixel data are cut off: {claimed} bytes claimed, the file has {on_disk}"
+    yield from _overclaim(header, claimed)
 
 
 def _faults(header: Header) -> Iterator[str]:
@@ -188,9 +184,16 @@ def _faults(header: Header) -> Iterator[str]:
         yield "RescaleSlope is zero, or slope or intercept are not readable numbers"
     if header.rows * header.columns * header.frames > MAX_VOXELS:
         yield f"the header claims {size} voxels"
+    yield from _overclaim(header, header.claimed_bytes)
+
+
+def _overclaim(header: Header, claimed: int) -> Iterator[str]:
+    """Nothing is allocated for a header that promises more than its file can hold, however compressed."""
     on_disk = header.file.stat().st_size
-    if not header.compressed and header.claimed_bytes > on_disk:
-        yield f"the pixel data are cut off: {header.claimed_bytes} bytes claimed, the file has {on_disk}"
+    if not header.compressed and claimed > on_disk:
+        yield f"the pixel data are cut off: {claimed} bytes claimed, the file has {on_disk}"
+    elif claimed > _SMALL_BYTES + _MOST_UNFOLDED * on_disk:
+        yield f"the header claims {claimed} bytes of pixels, from {on_disk} compressed ones"
 
 
 def _can_rescale(plane: Plane) -> bool:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medseg.imaging.dicom_deflate import UnboundedError
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -26,13 +28,28 @@ def main() -> int:
         try:
             array = _decoded(file)
         except BaseException as error:  # decoders in Rust raise panics that are no Exception
-            known = str(error) if isinstance(error, SizeMismatchError) else type(error).__name__
-            print(known, flush=True)
+            print(_said(error, file), flush=True)
             return 1
         beside = Path(job["out"]) / f".{number}.npy"
         np.save(beside, array, allow_pickle=False)
         beside.rename(beside.with_name(f"{number}.npy"))
     return 0
+
+
+def _said(error: BaseException, file: str) -> str:
+    """Our own words as they are; of foreign errors the type alone, with the name of the syntax."""
+    if isinstance(error, SizeMismatchError | UnboundedError):
+        return str(error)
+    try:
+        from pydicom.filereader import read_file_meta_info
+
+        uid = read_file_meta_info(file).TransferSyntaxUID
+        return type(error).__name__ + (f" in {uid.name}" if uid.name != uid else "")
+    except Exception:  # the file may be damaged there, too
+        return type(error).__name__
+
+
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
 
 class SizeMismatchError(ValueError):
@@ -76,6 +93,8 @@ def _decoded(file: str) -> np.ndarray:
 def _refuse_other_size(dataset: Dataset) -> None:
     from pydicom.encaps import generate_frames
 
+    if dataset.file_meta.TransferSyntaxUID in _NATIVE:  # it was deflated as a whole
+        return
     claimed = (int(dataset.Rows), int(dataset.Columns))
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     for stream in generate_frames(dataset.PixelData, number_of_frames=frames):
