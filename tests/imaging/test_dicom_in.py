@@ -118,7 +118,8 @@ def test_what_is_no_volume_is_skipped_with_its_kind(shared_data):
     found = find_dicom(shared_data / "dicom" / "ct_philips_mixed_study")
     reasons = {thing.reason: thing.count for thing in found.left_out}
     assert reasons["a localizer"] == 1
-    assert reasons["Secondary Capture Image: a secondary capture (cohort.dicom.secondary=take lets it in)"] == 2
+    captures = next(count for reason, count in reasons.items() if "a secondary capture" in reason)
+    assert captures == 2
     assert len(found.series) == 1
 
 
@@ -299,6 +300,7 @@ def test_a_localizer_inside_the_series_is_skipped(series_folder):
     assert left_out[0].reason == "a localizer"
 
 
+@pytest.mark.parametrize("seed", range(25))
 def test_altered_bytes_end_in_a_volume_or_a_refusal_never_in_a_crash(series_folder, seed):
     rng = np.random.default_rng(seed)
     victim = series_folder / "0003.dcm"
