@@ -101,12 +101,8 @@ def orthanc(folder: Path, **more: Any) -> Iterator[Archive]:
         _wait(process, archive)
         yield archive
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()  # a gentle end takes seconds, and nothing of it is kept
+        process.wait()
 
 
 def _settings(archive: Archive, plugins: list[str]) -> dict[str, Any]:

@@ -116,12 +116,14 @@ class Arrivals:
         name = keyed_hash(arrival.study_uid, self.key, 16)
         size = arrival.file.stat().st_size
         with self.lock:
-            if not self._room(name, size):
+            place = self._place(arrival)
+            known = any((self.spool / part / name / place).is_file() for part in (STUDIES, FAILED))
+            if not known and not self._room(name, size):
                 return NO_ROOM
             self._open.setdefault(association, set()).add(name)
-            if settle(arrival.file, self._place(name, arrival)):
+            if settle(arrival.file, self.back(name) / place):
                 self._bytes += size
-                self._objects[name] += 1
+                self._objects[name] += not known
                 self._rounds.pop(name, None)
             self._last[name] = time.monotonic()
         return SUCCESS
@@ -131,10 +133,10 @@ class Arrivals:
         fits = self._bytes + size <= self.max_bytes and free >= self.min_free_bytes
         return fits and self._objects[study] < self.max_objects
 
-    def _place(self, study: str, arrival: Arrival) -> Path:
+    def _place(self, arrival: Arrival) -> Path:
         kind = "images" if arrival.is_image else "other"
         series = keyed_hash(arrival.series_uid, self.key, 16)
-        return self.back(study) / kind / series / f"{keyed_hash(arrival.sop_uid, self.key, 32)}.dcm"
+        return Path(kind) / series / f"{keyed_hash(arrival.sop_uid, self.key, 32)}.dcm"
 
     def back(self, study: str) -> Path:
         """The folder of a study; one that was set aside is taken up again."""

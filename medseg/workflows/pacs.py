@@ -14,6 +14,7 @@ from medseg.core.files import files_below, sha256_of
 from medseg.core.lock import lock_folder, release_folder
 from medseg.core.progress import meter
 from medseg.core.spool import add_receipt, receipts, settle
+from medseg.core.words import shown
 from medseg.imaging import dicom_fetch, dicom_net, dicom_query, dicom_store, dicom_web
 from medseg.imaging.deidentify import keyed_hash, project_key
 from medseg.imaging.dicom_net import Peer, UnreachableError, persistently, silently
@@ -347,7 +348,9 @@ def _pushed(answers: Sequence[Answer], others: int) -> Outcome:
     counts = {state: states.count(state) for state in sorted(set(states))}
     said = ", ".join(f"{n} {state}" for state, n in counts.items())
     pairs = list(zip(states, answers, strict=True))
-    told = "".join(f"\n  {a.file}: {a.said}" for state, a in pairs if state in ("failed", "warning"))
+    told = "".join(
+        f"\n  {shown(str(a.file))}: {a.said}" for state, a in pairs if state in ("failed", "warning")
+    )
     beside = f"; {others} file(s) are no DICOM objects" if others else ""
     rows = [{"status": state, "answer": answer.said} for state, answer in pairs]
     summary = {"objects": rows, "counts": counts, "not_dicom": others}
