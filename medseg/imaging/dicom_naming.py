@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from medseg.core.words import PLAIN
 from medseg.imaging.dicom_header import text_of
 from medseg.imaging.labels import Labels
 
@@ -39,11 +40,12 @@ def safe_name(name: str, dataset: Dataset, otherwise: str) -> str:
 def without_identity(text: str, dataset: Dataset) -> bool:
     """Whether no word of the patient's or the hospital's names and numbers stands in the text.
 
-    Words of four letters or more are looked for anywhere, words of three as words.
+    Words of four letters or more are looked for anywhere, words of three as words. Words that are nobody's
+    name (``head``, ``phantom``: `medseg.core.words`) do not count.
     """
     said = " ".join(text_of(dataset, keyword) for keyword in _IDENTIFYING)
     own = text.lower()
-    words = set(_words(said))
+    words = set(_words(said)) - PLAIN
     return not any((len(w) > 3 and w in own) or (len(w) == 3 and w in _words(own)) for w in words)
 
 

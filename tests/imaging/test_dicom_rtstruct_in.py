@@ -19,9 +19,13 @@ from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_ct import Subject, write_ct_series
 from medseg.imaging.dicom_in import find_dicom, series_of_files
+from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.dicom_rtstruct import write_rtstruct
 from medseg.imaging.dicom_rtstruct_in import read_rtstruct, region_labels, rtstruct_with_notes
+from medseg.imaging.dicom_seg import write_seg
+from medseg.imaging.dicom_seg_in import read_seg
 from medseg.imaging.dicom_series import Series
+from medseg.imaging.dicom_stack import labels_of
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, read_image
 from medseg.imaging.labels import Label, checked, labels
@@ -460,3 +464,22 @@ def test_the_real_sets_of_a_phantom(shared_data):
         with pytest.raises(CaseError, match="slices that are not here") as caught:
             read_rtstruct(by_name[name].file, series)
         assert "4 of 12 contours of ROI 1, 2, 3, 4" in caught.value.evidence
+
+
+@pytest.mark.parametrize("tilt", ["resample", "shear"])
+def test_contours_and_segments_on_a_tilted_gantry_are_drawn_on_its_slices(shared_data, tmp_path, tilt):
+    folder = shared_data / "dicom" / "ct_philips_tilt"
+    series = find_dicom(folder, DicomPolicy(tilt=tilt)).series[0]
+    planes = np.zeros((len(series.planes), *series.shape[1::-1]), np.uint8)[:, :512]
+    for k in range(len(planes)):
+        planes[k, 100 + 3 * k : 200 + 3 * k, 150:300] = 1
+    boxes = [(k, 0.0, box(149.5, 99.5 + 3 * k, 299.5, 199.5 + 3 * k)) for k in range(len(planes))]
+    file = write(tmp_path / "rt.dcm", series, {"organ": boxes})
+    mask = read_rtstruct(file, series)
+    assert np.array_equal(mask.array, labels_of(planes, series).array)
+    assert int(mask.array.sum()) > 100_000
+    assert mask.grid.matches(series.grid)
+    write_seg(mask, labels(organ=1), series, tmp_path / "seg.dcm")
+    back = read_seg(tmp_path / "seg.dcm", series).array
+    shared = int(((back == 1) & (mask.array == 1)).sum())
+    assert 2 * shared / int(back.sum() + mask.array.sum()) > (0.98 if tilt == "resample" else 0.999999)
