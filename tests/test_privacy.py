@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,7 +29,7 @@ CANARIES = (
     *("zaunkoenig", "florentine", "kv48151623", "19431107", "1943-11-07", "1943.11.07", "20170923"),
     *("2017-09-23", "acc7712394", "rotkehlchen", "amselweg", "blaumeise", "steinkauz", "pirol", "wiedehopf"),
 )
-"""In lower case. The birds: institution, address, physician, free text, private and nested values, preamble."""
+"""In lower case. The birds: institution, address, physician, texts, private and nested values, preamble."""
 
 FREE_TEXT = (
     *("StudyDescription", "SeriesDescription", "ProtocolName", "PatientComments", "ImageComments"),
@@ -77,9 +77,10 @@ def mark_overlay(dataset: Dataset) -> None:
 
 def mark_nifti(file: Path, to: Path) -> None:
     """The same image with canaries in every text its header has, under a canary's name."""
-    import nibabel as nib
+    from nibabel.loadsave import load, save
+    from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 
-    image = nib.load(file)
+    image: Any = load(file)
     header = image.header
     for field, text in (
         ("descrip", NAME),
@@ -88,9 +89,9 @@ def mark_nifti(file: Path, to: Path) -> None:
         ("intent_name", "Zaunkoenig"),
     ):
         header[field] = text.encode()
-    header.extensions.append(nib.nifti1.Nifti1Extension("comment", f"{NAME} {BORN} Steinkauz".encode()))
+    header.extensions.append(Nifti1Extension("comment", f"{NAME} {BORN} Steinkauz".encode()))
     to.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(image.dataobj[...], image.affine, header), to)
+    save(Nifti1Image(image.dataobj[...], image.affine, header), to)
 
 
 def zipped(folder: Path, file: Path) -> Path:
