@@ -175,6 +175,20 @@ def test_frames_across_the_slices_of_the_image_are_laid_voxel_for_voxel(series, 
     assert np.array_equal(read_seg(file, series, labels=LABELS).array[0], values)
 
 
+@pytest.mark.parametrize("flips", [(1,), (2,), (1, 2)])
+def test_frames_that_run_the_other_way_are_turned(series, tmp_path, flips):
+    values = expected(APART)[0].transpose(2, 1, 0).astype(np.uint8)
+    turn = np.zeros((4, 4))
+    turn[2, 0] = turn[1, 1] = turn[0, 2] = turn[3, 3] = 1  # slice, row, column -> column, row, slice
+    for axis in flips:
+        turn[2 - axis] = -turn[2 - axis]
+        turn[2 - axis, 3] = values.shape[axis] - 1
+    affine = ras_from_lps(series.grid.affine) @ turn
+    volume = hd.Volume(np.flip(values, flips), affine, "PATIENT", series.frame_of_reference)
+    file = write(tmp_path / "s.dcm", series, volume, "LABELMAP")
+    assert np.array_equal(read_seg(file, series, labels=LABELS).array, expected(APART))
+
+
 def test_a_small_frame_lies_where_its_position_says(series, tmp_path):
     file = write(tmp_path / "s.dcm", series, APART, "BINARY")
     dataset = pydicom.dcmread(file)
