@@ -10,13 +10,14 @@ from medseg.cli import main
 from medseg.core.config import load_config
 from medseg.data.selection_rules import Selection
 from medseg.workflows.acceptance import Acceptance
+from medseg.workflows.pacs_settings import PacsSettings
 from medseg.workflows.settings import TrainSettings
 from tests.conftest import QUICK
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-ALL = 7
-MODELS = {"validation": Acceptance, "selection": Selection}
+ALL = 8
+MODELS = {"validation": Acceptance, "selection": Selection, "pacs": PacsSettings}
 RECIPES = [file for file in FILES if file.parent.name not in MODELS]
 
 

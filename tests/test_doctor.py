@@ -33,6 +33,23 @@ def test_a_missing_package_is_named_with_the_line_that_mends_it(monkeypatch: pyt
     assert "0.1, highdicom" in outcome.text
 
 
+def test_a_package_of_an_extra_is_worth_a_note_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = ["numpy>=2.0", "pynetdicom<3.1,>=3.0.4; extra == 'pacs'", "medseg[pacs]; extra == 'test'"]
+    found = metadata.version
+
+    def without_pynetdicom(name: str) -> str:
+        if name == "pynetdicom":
+            raise metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(metadata, "requires", lambda _: needs)
+    monkeypatch.setattr(metadata, "version", without_pynetdicom)
+    checks = {check.what: check for check in doctor._packages()}
+    assert set(checks) == {"numpy", "pynetdicom"}
+    assert checks["pynetdicom"].state == "note"
+    assert checks["pynetdicom"].mend == "pip install 'pynetdicom<3.1,>=3.0.4'"
+
+
 def test_a_missing_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medseg.imaging.dicom_codecs.codecs", lambda: {"RLE": True, "JPEG-LS": False})
     outcome = doctor.examine()

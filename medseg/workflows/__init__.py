@@ -29,6 +29,9 @@ _HOME = {
     "compare": "medseg.workflows.judging",
     "audit_cases": "medseg.workflows.looking",
     "demo": "medseg.workflows.demo",
+    "pull": "medseg.workflows.pacs",
+    "push": "medseg.workflows.pacs",
+    "listen": "medseg.workflows.listening",
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (pip install 'medseg[pacs]')")
 
 from medseg.cli import main
-from medseg.core.spool import add_receipt, receipts, settle
+from medseg.core.spool import receipts
 from medseg.imaging import dicom_query
 from medseg.workflows.pacs_words import sort_words
 from tests.pacs_server import Archive, free_port, orthanc
@@ -230,22 +230,3 @@ def test_words_come_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
     args = _parsed(parser(), ["pacs", "pull", "Modality=CT", "--quiet", "out", "--dry-run", "pacs.port=1"])
     words = sort_words(args.words)
     assert (words.query, words.overrides, words.places) == ({"Modality": "CT"}, ["pacs.port=1"], ["out"])
-
-
-def test_a_file_that_settles_is_new_only_once(tmp_path: Path) -> None:
-    final = tmp_path / "a" / "b" / "file"
-    for content, new in ((b"one", True), (b"one", False), (b"two", True)):
-        (tmp_path / "came").write_bytes(content)
-        assert settle(tmp_path / "came", final) is new
-        assert final.read_bytes() == content
-        assert not (tmp_path / "came").exists()
-
-
-def test_the_last_receipt_for_a_key_counts(tmp_path: Path) -> None:
-    assert receipts(tmp_path / "none") == {}
-    add_receipt(tmp_path / "file", "a", status="1")
-    add_receipt(tmp_path / "file", "a", status="2")
-    with (tmp_path / "file").open("a") as file:
-        file.write('{"key": "b", "sta')
-    add_receipt(tmp_path / "file", "c")
-    assert receipts(tmp_path / "file") == {"a": {"status": "2"}, "c": {}}
