@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
 
+CONTRADICTION = "several"
+"""In place of a frame of reference where a region and its set name different ones."""
+
 _CODES = ("RTROIIdentificationCodeSequence", "AnatomicRegionSequence")
 
 
@@ -160,7 +163,7 @@ def _region(
     return Region(
         number=number,
         name=text_of(item, "ROIName"),
-        frame=text_of(item, "ReferencedFrameOfReferenceUID") or _frame(dataset),
+        frame=_frame(item, dataset),
         closed=closed,
         open=len(contours) - len(closed),
         colour=_colour(shown.get(number)),
@@ -173,12 +176,17 @@ def _has_points(contour: Dataset) -> bool:
     return bool(element is not None and element.value)
 
 
-def _frame(dataset: Dataset) -> str:
-    """The one frame of reference of the whole set; empty when it names several."""
-    listed = items(dataset, "ReferencedFrameOfReferenceSequence")
-    named = {text_of(item, "FrameOfReferenceUID") for item in listed} - {""}
-    named = named or {text_of(dataset, "FrameOfReferenceUID")}
-    return named.pop() if len(named) == 1 else ""
+def _frame(item: Dataset, dataset: Dataset) -> str:
+    """The frame of reference of a region: said by itself, and not otherwise by the set it is in."""
+    listed = {
+        text_of(frame, "FrameOfReferenceUID")
+        for frame in items(dataset, "ReferencedFrameOfReferenceSequence")
+    } - {""}
+    own, whole = text_of(item, "ReferencedFrameOfReferenceUID"), text_of(dataset, "FrameOfReferenceUID")
+    if len(listed) > 1:
+        return own if own in listed or not own else CONTRADICTION
+    said = {own, whole, *listed} - {""}
+    return said.pop() if len(said) == 1 else CONTRADICTION if said else ""
 
 
 def _label(value: int, region: Region, dataset: Dataset) -> Label:

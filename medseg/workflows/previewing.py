@@ -45,7 +45,7 @@ def preview(
     if chosen == "dicom":
         seen = survey(place, options.get("select"), options.get("policy", DEFAULT))
         rows = [*_series_rows(seen, show_text), *_study_rows(seen), *_left_out_rows(seen)]
-        return _outcome(rows, {"references": len(seen.found.segs)})
+        return _outcome(rows, {"references": len(seen.found.references)})
     cohort = Cohort.open(place, format=chosen, quiet=quiet, need_reference=False, **options)
     return _outcome(list(_case_rows(cohort, show_text)), {})
 

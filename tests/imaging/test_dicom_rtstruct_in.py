@@ -319,6 +319,18 @@ def reframed(frame: str) -> Callable[[Dataset], None]:
     return change
 
 
+def one_frame_alone(rt: Dataset) -> None:
+    rt.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = "1.2.3"
+
+
+def the_region_alone(rt: Dataset) -> None:
+    rt.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3"
+
+
+def the_whole_alone(rt: Dataset) -> None:
+    rt.FrameOfReferenceUID = "1.2.3"
+
+
 def test_another_frame_of_reference_is_refused_and_so_is_one_named_by_one_alone(series, tmp_path):
     rois = {"a": [(1, 0, box(2, 2, 9, 9))]}
     for frame in ("1.2.3", ""):
@@ -328,11 +340,18 @@ def test_another_frame_of_reference_is_refused_and_so_is_one_named_by_one_alone(
     file = write(tmp_path / "rt.dcm", series, rois)
     with pytest.raises(CaseError, match="another frame of reference"):
         read_rtstruct(file, replace(series, frame_of_reference=""))
+    for change in (one_frame_alone, the_region_alone, the_whole_alone):
+        file = write(tmp_path / "rt.dcm", series, rois, change=change)
+        with pytest.raises(CaseError, match="another frame of reference"):
+            read_rtstruct(file, series)
 
 
 def test_regions_of_other_frames_beside_ours_are_left_out_and_named(series, tmp_path):
     def change(rt: Dataset) -> None:
         rt.StructureSetROISequence[1].ReferencedFrameOfReferenceUID = "1.2.3"
+        other = Dataset()
+        other.FrameOfReferenceUID = "1.2.3"
+        rt.ReferencedFrameOfReferenceSequence.append(other)
 
     rois = {"a": [(1, 0, box(1.5, 1.5, 9.5, 9.5))], "b": [(1, 0, box(20, 20, 29, 29))]}
     file = write(tmp_path / "rt.dcm", series, rois, change=change)
