@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg.core.stage import Artifact
 from medseg.core.values import Value
+from medseg.core.words import names_nobody, shared_words, words_of
 from medseg.data.audit_facts import Facts
 from medseg.data.cohort import Cohort
 from medseg.data.split import same_images
@@ -263,6 +264,20 @@ def _remarks(facts: Sequence[Facts], _: Cohort) -> Iterable[Finding]:
         yield _look("", note, f"{', '.join(some[:3])}{more}", "read the remark and decide")
 
 
+def _names(_: Sequence[Facts], cohort: Cohort) -> Iterable[Finding]:
+    """Case ids that may say who somebody is; words that most of them share are the study's."""
+    ids = [case.id for case in cohort.cases]
+    known = shared_words(ids) | {word for name in cohort.classes for word in words_of(name)}
+    telling = [id for id in ids if not names_nobody(id, known)]
+    if telling:
+        yield _look(
+            "",
+            "case ids hold words, dates or long numbers that may say who somebody is",
+            f"{len(telling)} of {len(ids)} ids",
+            "if they do, hash them (cohort.ids=hashed), or give a table with study numbers",
+        )
+
+
 CHECKS: tuple[Callable[[Sequence[Facts], Cohort], Iterable[Finding]], ...] = (
     _spacing,
     _shape,
@@ -276,6 +291,7 @@ CHECKS: tuple[Callable[[Sequence[Facts], Cohort], Iterable[Finding]], ...] = (
     _strays,
     _patients,
     _classes,
+    _names,
     _remarks,
 )
 

@@ -174,3 +174,14 @@ def test_the_hippocampus_blemishes_are_found(shared_data: Path, tmp_path: Path) 
     assert {f.case for f in findings if f.severity == "fix"} == {"hippocampus_118", "hippocampus_281"}
     assert [f.case for f in of(findings, "stray")] == ["hippocampus_156"]
     assert of(findings, "orders of magnitude")
+
+
+def test_case_ids_that_may_name_somebody_are_counted_not_shown(tmp_path: Path) -> None:
+    names = ["Muster_Hans", "scan_1957-03-12", *(f"Zugspitze-{n}" for n in range(4)), "case_1"]
+    for n, name in enumerate(names):
+        write_case(tmp_path, name, scan(n), None)
+    cohort = Cohort.open(tmp_path, format="nifti", ids="names")
+    (finding,) = of(audit({}, cohort, quiet=True), "who somebody is")
+    assert (finding.severity, finding.evidence) == ("look", "2 of 7 ids")
+    safe = Cohort.open(tmp_path, format="nifti", ids="hashed")
+    assert not of(audit({}, safe, quiet=True), "who somebody is")
