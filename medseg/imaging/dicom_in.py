@@ -65,7 +65,8 @@ def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT, *, quiet: bool =
     good = looked.headers
     if not good:
         raise MedsegError(
-            "no DICOM file found", file=str(root), evidence=f"{looked.looked_at} file(s) looked at",
+            "no DICOM file found", file=str(root),
+            evidence=f"{looked.looked_at} file(s) looked at, {len(looked.damaged)} of them damaged DICOM",
             mend="give the folder that holds the series",
         )  # fmt: skip
     key = project_key()
@@ -73,7 +74,7 @@ def find_dicom(root: str | Path, policy: DicomPolicy = DEFAULT, *, quiet: bool =
     made = [thing for group in _by_series(good) for thing in images_of(group, key, policy)]
     series = sorted((m for m in made if isinstance(m, Series)), key=lambda s: s.uid_hash)
     left = [m for m in made if isinstance(m, LeftOut)]
-    return Found(series, references, [*left, *_index_rows(looked), *_junk(looked)])
+    return Found(series, references, [*left, *_damaged(looked), *_index_rows(looked), *_junk(looked)])
 
 
 def series_of_files(files: Sequence[str | Path], part: str = "", policy: DicomPolicy = DEFAULT) -> Series:
@@ -135,6 +136,14 @@ def _index_rows(looked: Scan) -> list[LeftOut]:
         LeftOut("-", "skipped", said[index.missing > 0].format(index.missing), file=str(index.file))
         for index in looked.indexes
     ]
+
+
+def _damaged(looked: Scan) -> list[LeftOut]:
+    if not looked.damaged:
+        return []
+    reason = f"{len(looked.damaged)} DICOM file(s) are damaged: the header cannot be read"
+    mend = "copy or export them again: a series may lack these images"
+    return [LeftOut("-", "refused", reason, "", len(looked.damaged), mend, str(looked.damaged[0]))]
 
 
 def _junk(looked: Scan) -> list[LeftOut]:

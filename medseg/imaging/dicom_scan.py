@@ -22,17 +22,19 @@ _FEW, _CHUNK = 200, 50
 
 @dataclass(frozen=True)
 class Scan:
-    """The headers found, in the order of the files; DICOMDIR indexes; and files that are neither."""
+    """The headers found, in the order of the files; DICOMDIR indexes; and all other files."""
 
     headers: list[Header]
     indexes: list[Index]
+    damaged: list[Path]
+    """Files that begin as DICOM, but whose header cannot be read."""
     junk: list[Path]
     empty: int
 
     @property
     def looked_at(self) -> int:
         """How many files there were."""
-        return len(self.headers) + len(self.indexes) + len(self.junk)
+        return len(self.headers) + len(self.indexes) + len(self.damaged) + len(self.junk)
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,15 @@ def scan(root: Path, *, quiet: bool = False) -> Scan:
     made = headers_of(files, quiet=quiet)
     others = [file for file, header in zip(files, made, strict=True) if header is None]
     indexes = [file for file in others if is_index(file)]
-    empty = sum(_size(file) == 0 for file in others)
-    listed = [Index(file, _missing(file, files)) for file in indexes]
-    return Scan([h for h in made if h], listed, [f for f in others if f not in set(indexes)], empty)
+    rest = [file for file in others if file not in set(indexes)]
+    damaged = [file for file in rest if _begins_as_dicom(file)]
+    return Scan(
+        headers=[header for header in made if header],
+        indexes=[Index(file, _missing(file, files)) for file in indexes],
+        damaged=damaged,
+        junk=[file for file in rest if file not in set(damaged)],
+        empty=sum(_size(file) == 0 for file in rest),
+    )
 
 
 def headers_of(files: Sequence[Path], *, quiet: bool = True) -> list[Header | None]:
@@ -123,6 +131,14 @@ def _is_file(file: Path) -> bool:
     try:
         return file.is_file()
     except OSError:  # a link in a circle
+        return False
+
+
+def _begins_as_dicom(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
         return False
 
 
