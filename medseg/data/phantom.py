@@ -138,7 +138,8 @@ def _write_dicom(root: Path, name: str, phantom: Phantom, seed: int, channels: i
         phantom.mask, PHANTOM_LABELS, files, root / name / "seg.dcm", series_description="Reference standard",
         algorithm="phantom", algorithm_version="1", seed=subject.seed,
     )  # fmt: skip
-    return {"series": subject.uid("series"), "patient": f"{subject.number}|"}
+    first = min(subject.uid(f"slice {k}") for k in range(len(files)))
+    return {"series": f"{subject.uid('series')}#{first}:000000", "patient": f"{subject.number}|"}
 
 
 def _subject(kind: Any, name: str, seed: int, phantom: Phantom) -> Any:
