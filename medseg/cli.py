@@ -52,7 +52,8 @@ _PREDICT_SETTINGS = _arg(
     nargs="*",
     metavar="key=value",
     help="settings: dicom.tilt=shear keeps the voxels of a tilted gantry, dicom.burned_in=take, "
-    "dicom.uneven=resample, dicom.gaps=resample, output.seg=labelmap, output.holes=inner, ...",
+    "dicom.uneven=resample, dicom.gaps=resample, select=RULES.yaml, align=true, output.seg=labelmap, "
+    "output.holes=inner, ...",
 )
 _INGEST_SETTINGS = _arg(
     "overrides",

@@ -171,3 +171,14 @@ def test_a_run_is_not_named_after_a_person(
         shutil.copytree(study, tmp_path / name)
         assert main(["ingest", name, "select.description=t1", "--quiet"]) == 0
     assert {f.name for f in (tmp_path / "runs").iterdir()} == {"cohort", "study_7"}
+
+
+def test_a_prediction_takes_the_series_that_are_selected(
+    study: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(tiny_run), str(study), str(tmp_path / "out"), "--device", "cpu", "--json"]
+    assert main([*words, "select.description=flair"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["cases"]
+    assert main(["ingest", str(study), "--dry-run", "--json", "select.description=flair"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [r["series"] for r in rows if r["status"] == "taken"] == [row["case"]]

@@ -80,8 +80,8 @@ def _another_grid(case: Case, name: str, other: str, grid: Grid, others: Grid) -
         f"channels {name} and {other} do not lie on the same grid",
         case=case.id,
         evidence=grid.difference(others),
-        mend=f"set ingest.align=true to resample the others onto the grid of {name} (for channels in one "
-        "frame of reference), or pair the right files",
+        mend=f"set ingest.align=true (align=true to predict) to resample the others onto the grid of {name} "
+        "(for channels in one frame of reference), or pair the right files",
     )
 
 

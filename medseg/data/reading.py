@@ -14,7 +14,7 @@ from medseg.data.aligning import on_first_grid
 from medseg.data.cohort import Case, Ingesting, Source
 from medseg.data.references import SETTING, checked_reference, label_voxels
 from medseg.imaging.grid import PIXELS, Grid
-from medseg.imaging.image import Image, read_image, same_place
+from medseg.imaging.image import Image, read_image
 from medseg.imaging.labels import Labels
 
 
@@ -124,7 +124,7 @@ def read_source(
     return _read_dicom(source, colour)
 
 
-def read_case_image(case: Case, channels: Sequence[str]) -> Image:
+def read_case_image(case: Case, channels: Sequence[str], align: bool = False) -> Image:
     """All channels of a case in one image ``[C, I, J, K]`` float32, for use by a model.
 
     A case with one channel serves a model with one channel, whatever the two are called, and a picture
@@ -133,7 +133,8 @@ def read_case_image(case: Case, channels: Sequence[str]) -> Image:
     Raises
     ------
     CaseError
-        A channel is missing, a file cannot be read, or the channels lie on different grids.
+        A channel is missing, a file cannot be read, or the channels lie on different grids and `align`
+        does not bring them onto that of the first.
     """
     if len(case.images) == len(channels) == 1:
         case = case.but(images={channels[0]: next(iter(case.images.values()))})
@@ -148,10 +149,8 @@ def read_case_image(case: Case, channels: Sequence[str]) -> Image:
             evidence=f"missing: {', '.join(missing)}; there: {', '.join(case.images)}",
             mend="give the images under the names of the model's channels",
         )
-    images, _ = read_channels(case, channels)
+    images, _ = on_first_grid(case, read_channels(case, channels)[0], align)
     first = images[channels[0]]
-    for name in channels[1:]:
-        same_place(first, images[name], f"channels {channels[0]} and {name}")
     return first.but(np.concatenate([images[c].array for c in channels]))
 
 

@@ -15,6 +15,7 @@ from medseg.core.lock import lock_folder, release_folder
 from medseg.core.progress import progress
 from medseg.core.values import digest
 from medseg.data.cohort import Case, Cohort, Source
+from medseg.data.selection_rules import Selection
 from medseg.imaging.dicom_out import OBJECTS, DicomOutput
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.image import Image, write_image
@@ -41,6 +42,8 @@ def predict(
     postprocessing: Postprocessing | None = None,
     dicom: DicomPolicy = DEFAULT,
     output: DicomOutput | None = None,
+    select: Selection | None = None,
+    align: bool = False,
     quiet: bool = False,
 ) -> Outcome:
     """Predict every case of `src`: ``OUT/<case>.nii.gz``, ``OUT/<case>.seg.dcm``, ..., ``OUT/report.json``.
@@ -64,6 +67,10 @@ def predict(
         What reading DICOM may mend, take or refuse.
     output : DicomOutput, optional
         How DICOM objects are written.
+    select : Selection, optional
+        Which series of a DICOM study are predicted, or serve as the channels of the model.
+    align : bool
+        Resample channels in one frame of reference onto the grid of the first.
 
     Raises
     ------
@@ -74,13 +81,13 @@ def predict(
 
     _check_formats(formats)
     out = Path(out)
-    cohort = _open(src, dicom, quiet)
+    cohort = _open(src, dicom, select, quiet)
     lock_folder(out)
     try:
         models = open_models(model, device)
         steps = postprocessing or Postprocessing()
         chosen = tuple(name for name in FORMATS if name in formats)
-        job = _Job(models, out, chosen, prediction or Prediction(), steps, output or DicomOutput())
+        job = _Job(models, out, chosen, prediction or Prediction(), steps, output or DicomOutput(), align)
         rows = [_refused_row(r) for r in cohort.refused if r.status == "refused"]
         for case in progress(cohort.cases, "predict", quiet=quiet):
             rows.append(_one(job, case))
@@ -100,6 +107,7 @@ class _Job:
     prediction: Prediction
     postprocessing: Postprocessing
     output: DicomOutput
+    align: bool
 
     def key(self, case: Case) -> str:
         """What decides the result of a case: its images, the weights and the settings."""
@@ -145,9 +153,9 @@ def _written(job: _Job, case: Case) -> dict[str, Any]:
     from medseg.imaging.masks import apply_steps, volumes_ml
 
     models = job.models
-    image = read_case_image(case, models.channels)
+    image = read_case_image(case, models.channels, job.align)
     if models.task == "classification":
-        return {"probabilities": models.classify(image), "files": {}}
+        return {"probabilities": models.classify(image, job.prediction), "files": {}}
     mask = apply_steps(models.segment(image, job.prediction), job.postprocessing.steps)
     written, failed, remark = _outputs(job, case, mask, image)
     volumes = volumes_ml(mask, models.labels)
@@ -155,6 +163,8 @@ def _written(job: _Job, case: Case) -> dict[str, Any]:
         "volumes_ml": {name: round(ml, 4) for name, ml in volumes.items()},
         "files": {file.name: sha256_of(file) for file in written},
     }
+    if models.classifies:
+        facts["probabilities"] = models.classify(image, job.prediction)
     if remark:
         facts["remark"] = remark
     return facts | ({"reason": failed} if failed else {})
@@ -209,8 +219,8 @@ def _check_formats(formats: Collection[str]) -> None:
         )
 
 
-def _open(src: str | Path, dicom: DicomPolicy, quiet: bool) -> Cohort:
-    options: dict[str, Any] = {"ids": "names"}  # the user's own files
+def _open(src: str | Path, dicom: DicomPolicy, select: Selection | None, quiet: bool) -> Cohort:
+    options: dict[str, Any] = {"ids": "names", "select": select}  # the user's own files
     if dicom != DEFAULT:
         options["policy"] = dicom
     cohort = Cohort.open(src, quiet=quiet, need_reference=False, images_alone=True, **options)

@@ -124,5 +124,9 @@ class PredictSettings(Value):
     """What reading DICOM may mend, take or refuse: ``dicom.tilt=shear``, ``dicom.burned_in=take``, ..."""
     output: DicomOutput = DicomOutput()
     """How results are written as DICOM: ``output.seg=labelmap``, ``output.holes=inner``."""
+    select: Rules = None
+    """Which series of a DICOM study are predicted or serve as channels: ``select=RULES.yaml``."""
+    align: bool = False
+    """Resample channels in one frame of reference onto the grid of the first."""
     prediction: Prediction = Prediction()
     postprocessing: Postprocessing = Postprocessing()

@@ -11,7 +11,7 @@ import pytest
 from medseg.core.errors import CaseError
 from medseg.core.values import validated
 from medseg.data.cohort import Case, Cohort, Ingesting
-from medseg.data.reading import take_in
+from medseg.data.reading import read_case_image, take_in
 from medseg.data.selection_rules import Selection
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, write_image
@@ -87,6 +87,11 @@ def test_dicom_channels_of_one_frame_come_onto_the_grid_of_the_first(tmp_path: P
     taken = take_in(case, ("t1", "flair"), (), ALIGN)
     assert taken.images["t1"].grid.matches(taken.images["flair"].grid)
     assert taken.images["t1"].grid.shape == AXIAL.shape
+    used = read_case_image(case, ("t1", "flair"), align=True)
+    assert used.array.shape == (2, *AXIAL.shape)
+    assert np.array_equal(used.array[1], taken.images["flair"].array[0])
+    with pytest.raises(CaseError, match="same grid"):
+        read_case_image(case, ("t1", "flair"))
 
 
 def test_dicom_channels_of_different_frames_are_refused_all_the_same(tmp_path: Path) -> None:
