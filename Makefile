@@ -9,10 +9,11 @@ STAMP  := $(VENV)/.made
 export PYTHON SYSTEM_TORCH
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint bench docs clean
+.PHONY: help env tools demo test test-all lint bench docs clean
 
 help:
 	@echo "make env       the environment in $(VENV) (the others make it when it is missing)"
+	@echo "make tools     programs some tests talk to (Orthanc, DCMTK, ...; Debian, as root); else these skip"
 	@echo "make demo      the whole way on phantom patients, under five minutes"
 	@echo "make test      the tests that take under a minute each"
 	@echo "make test-all  all tests"
@@ -32,6 +33,9 @@ endif
 
 $(STAMP): pyproject.toml constraints.txt .ci/make-env
 	@.ci/make-env $(VENV)
+
+tools:
+	@.ci/system-tools
 
 demo: $(STAMP)
 	$(BIN)/medseg demo --run runs/demo
