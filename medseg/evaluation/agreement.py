@@ -56,7 +56,8 @@ def bland_altman(
     patients : sequence of str (n,), optional
         Where patients have several cases, the variance is split into between and within patients (one-way
         analysis of variance), the limits are those of a single case of a new patient, and their intervals
-        count fewer effective cases (``n / (1 + (cases a patient - 1) x correlation)``).
+        count fewer effective cases: ``n / (1 + (cases a patient - 1) x correlation)``, for the variance with
+        the square of the correlation.
     confidence : float
         Of the limits of agreement and of all intervals.
 
@@ -79,9 +80,9 @@ def bland_altman(
         z = z_of((1 + confidence) / 2)
         limits = (bias - z * sd, bias + z * sd)
         return BlandAltman(n, groups, bias, sd, *limits, none, none, none, None, none, none.note)
-    sd, effective = _spread(difference, who)
+    sd, sizes = _spread(difference, who)
     slope, slope_interval = _slope(difference, (np.asarray(first) + np.asarray(second)) / 2, who, confidence)
-    intervals = _limits(bias, sd, effective, groups, confidence)
+    intervals = _limits(bias, sd, sizes, groups, confidence)
     z = z_of((1 + confidence) / 2)
     note = "all differences are equal: intervals are points" if sd == 0 else ""
     return BlandAltman(
@@ -120,7 +121,9 @@ def icc(ratings: Floats, *, confidence: float = 0.95) -> tuple[Icc, Icc]:
 
     Notes
     -----
-    Shrout and Fleiss 1979; interval of ICC(2,1) by McGraw and Wong 1996 (Satterthwaite).
+    Shrout and Fleiss 1979; interval of ICC(2,1) by McGraw and Wong 1996 (Satterthwaite). With two raters it
+    says little about raters in general: where they are a sample of many it held the truth in 90 % of
+    samples of 200 cases. Two given raters (a model, a reference) are ICC(3,1).
     """
     n, k = ratings.shape
     cases, raters, rest = _mean_squares(ratings) if n >= 3 and k >= 2 else (0.0, 0.0, 0.0)
@@ -140,11 +143,11 @@ def icc(ratings: Floats, *, confidence: float = 0.95) -> tuple[Icc, Icc]:
     )  # fmt: skip
 
 
-def _spread(difference: Floats, who: np.ndarray) -> tuple[float, float]:
-    """Standard deviation of a single case of a new patient, and the effective number of cases."""
+def _spread(difference: Floats, who: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Standard deviation of a case of a new patient; effective cases for the mean, and for that deviation."""
     n, groups = difference.size, int(who.max()) + 1
     if groups == n:
-        return float(difference.std(ddof=1)), float(n)
+        return float(difference.std(ddof=1)), (float(n), float(n))
     counts = np.bincount(who)
     means = np.bincount(who, difference) / counts
     within = np.sum((difference - means[who]) ** 2) / (n - groups)
@@ -154,23 +157,24 @@ def _spread(difference: Floats, who: np.ndarray) -> tuple[float, float]:
     total = shared + within
     correlation = shared / total if total > 0 else 0.0
     crowd = np.sum(counts**2) / n
-    return float(np.sqrt(total)), float(n / (1 + (crowd - 1) * correlation))
+    sizes = [float(n / (1 + (crowd - 1) * shared)) for shared in (correlation, correlation**2)]
+    return float(np.sqrt(total)), (sizes[0], sizes[1])
 
 
 def _limits(
-    bias: float, sd: float, effective: float, groups: int, confidence: float
+    bias: float, sd: float, sizes: tuple[float, float], groups: int, confidence: float
 ) -> tuple[Interval, Interval, Interval]:
-    """Intervals of the bias and of both limits, for so many effective cases."""
+    """Intervals of the bias and of both limits, for so many effective cases (of the mean, of the sd)."""
     from scipy.stats import nct
 
     if sd == 0:
         point = Interval(bias, bias, "point", "all differences are equal")
         return point, point, point
-    half = t_of((1 + confidence) / 2, groups - 1) * sd / np.sqrt(effective)
-    shift = z_of((1 + confidence) / 2) * np.sqrt(effective)
+    error = sd / np.sqrt(sizes[0])
+    half = t_of((1 + confidence) / 2, groups - 1) * error
+    shift = z_of((1 + confidence) / 2) * np.sqrt(sizes[0])
     near, far = (
-        float(nct.ppf(q, effective - 1, shift)) * sd / np.sqrt(effective)
-        for q in ((1 - confidence) / 2, (1 + confidence) / 2)
+        float(nct.ppf(q, sizes[1] - 1, shift)) * error for q in ((1 - confidence) / 2, (1 + confidence) / 2)
     )
     how = "exact, noncentral t"
     return (

@@ -23,8 +23,9 @@ def conventions(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
         "statuses": STATUS_WORDS,
         "missed_or_false_positive": f"overlap metrics 0; distances {distance}",
         "mean": "mean over cases for each label; the mean over labels is the mean of these means",
-        "mean_interval": f"{level} BCa bootstrap over patients, {scoring.repeats} repeats; "
-        "t interval below 15 patients; a point where all values agree",
+        "mean_interval": f"{level} BCa bootstrap over patients, {scoring.repeats} repeats, levels widened "
+        "for few patients (t sqrt(n / (n - 1)) for the normal quantile); t interval below 15 patients, above "
+        "5000 too; a point where all values agree",
         "median_interval": f"{level} by order statistics (ranks widened when patients have several cases)",
         **FINDING_WORDS,
         "iqr": "25th and 75th percentile, linear between ranks",

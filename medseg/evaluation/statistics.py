@@ -135,6 +135,13 @@ def bca(
     Returns
     -------
     low, high : float
+
+    Notes
+    -----
+    The levels are widened for few patients (Hesterberg 2015): in place of the normal quantile stands
+    ``t sqrt(n / (n - 1))``, because the spread of a bootstrap has n where a variance has n - 1. Without it
+    95 % intervals of skewed means held the truth in 91 % of samples of 20 patients, with it in 93 %
+    (``benchmarks/interval_coverage.py``).
     """
     estimate = statistic(np.ones((1, patients)))[0]
     draws = np.concatenate([statistic(block) for block in _blocks(patients, repeats, seed)])
@@ -145,7 +152,8 @@ def bca(
     left_out = left_out[np.isfinite(left_out)]
     spread = left_out.mean() - left_out
     acceleration = np.sum(spread**3) / (6 * max(np.sum(spread**2), 1e-300) ** 1.5)
-    levels = [_level(bias, acceleration, z_of(q)) for q in ((1 - confidence) / 2, (1 + confidence) / 2)]
+    wide = t_of((1 + confidence) / 2, patients - 1) * np.sqrt(patients / (patients - 1))
+    levels = [_level(bias, acceleration, z) for z in (-wide, wide)]
     low, high = np.quantile(draws, levels)
     return float(low), float(high)
 

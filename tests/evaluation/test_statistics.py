@@ -20,14 +20,18 @@ def sample(values, patients=None) -> Sample:
     return Sample.of([(values, patients or [str(i) for i in range(values.size)])])
 
 
-def test_the_bootstrap_is_bca_as_in_scipy():
-    values = np.random.default_rng(0).gamma(1.5, size=60)
+@pytest.mark.parametrize("n", [20, 60, 400])
+def test_the_bootstrap_is_bca_as_in_scipy_at_levels_widened_for_few_patients(n):
+    values = np.random.default_rng(0).gamma(1.5, size=n)
     ours = mean_interval(sample(values), repeats=20000, seed=1)
+    wide = stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1))
     theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=20000, method="BCa", rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=0.01)
+        (values,), np.mean, n_resamples=20000, method="BCa", rng=np.random.default_rng(2),
+        confidence_level=2 * stats.norm.cdf(wide) - 1,
+    ).confidence_interval  # fmt: skip
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=0.015)
     assert ours.method.startswith("BCa")
+    assert 2 * stats.norm.cdf(wide) - 1 == pytest.approx(0.95, abs=1.3 / n)
 
 
 def test_few_patients_get_a_t_interval_and_a_note():
