@@ -82,7 +82,8 @@ def receiving(
         Called in the association's own thread for each whole object. Success is answered after it returned
         `SUCCESS`, so what it moved and flushed is acknowledged, and nothing else.
     ended : function
-        Called with an association that is over, however it ended.
+        Called with an association that is over, however it ended; its `was_released` tells whether the
+        sender had said all it wanted to say.
 
     Raises
     ------
@@ -162,6 +163,9 @@ def storage_handlers(
     def whole(event: Any) -> None:
         brought.pop(event.assoc, None)
 
+    def told(event: Any) -> None:
+        event.assoc.was_released = type(event.primitive).__name__ == "A_RELEASE"
+
     def closed(event: Any) -> None:
         whole(event)
         _drop_unfinished(event.assoc)
@@ -169,7 +173,7 @@ def storage_handlers(
 
     return [
         (evt.EVT_CONN_OPEN, opened), (evt.EVT_PDU_RECV, part), (evt.EVT_DIMSE_RECV, whole),
-        (evt.EVT_CONN_CLOSE, closed), (evt.EVT_C_STORE, _stored, [take]),
+        (evt.EVT_ACSE_RECV, told), (evt.EVT_CONN_CLOSE, closed), (evt.EVT_C_STORE, _stored, [take]),
     ]  # fmt: skip
 
 
@@ -302,6 +306,7 @@ def _bound(connection: Any, most: int) -> None:
 
     def recv(number: int) -> bytearray:
         if number > most:
+            connection._shutdown_socket()
             raise OSError("packet too long")
         buffer = bytearray(number)
         view, got = memoryview(buffer), 0

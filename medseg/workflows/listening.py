@@ -26,6 +26,7 @@ from medseg.imaging.dicom_store import Answer, outgoing
 from medseg.workflows.listening_spool import (
     FAILED,
     INCOMING,
+    REFUSED,
     Arrivals,
     State,
     read_state,
@@ -85,7 +86,11 @@ def listen(
     lock_folder(spool)
     try:
         arrivals = Arrivals(
-            spool, chosen.max_spool_gb * 2**30, chosen.min_free_gb * 2**30, chosen.max_study_objects
+            spool,
+            chosen.max_spool_gb * 2**30,
+            chosen.min_free_gb * 2**30,
+            chosen.max_study_objects,
+            max(0.0, chosen.broken_seconds - chosen.quiet_seconds),
         )
         if chosen.retry_failed:
             _take_up(arrivals)
@@ -149,6 +154,12 @@ def _predict(job: _Job, arrivals: Arrivals, study: Path, state: State) -> None:
     if not state.round:
         _end(job, study, state.but(remarks=("no images: nothing to predict",)))
         return
+    lacking = sum(1 for _ in study.glob(f"{REFUSED}/*"))
+    if lacking:
+        raise CaseError(
+            "the study is not whole: there was no room for some objects", evidence=f"{lacking} refused",
+            mend="make room (see listen.max_spool_gb, max_study_objects) and send the study again",
+        )  # fmt: skip
     if state.attempts >= job.settings.max_attempts:
         raise CaseError(
             "predicting this study ended the program, again and again", evidence=f"{state.attempts} times",
@@ -173,6 +184,10 @@ def _send(job: _Job, arrivals: Arrivals, study: Path, state: State) -> None:
     reason = ""
     if job.settings.send != "nowhere":
         things = [thing for name in state.results if (thing := outgoing(study / "results" / name))]
+        if len(things) < len(state.results):
+            log.warning("study %s: results are gone from the spool: predicted again", study.name)
+            write_state(study, state.but(step="received", attempts=0))
+            return
         try:
             answers = deliver(job.to.but(tries=1), job.settings.send, things, study / "receipts.jsonl")
             refused = [answer for answer in answers if not answer.stored]
@@ -229,7 +244,7 @@ _STEPS = {
 def _fail(job: _Job, arrivals: Arrivals, study: Path, state: State, reason: str) -> None:
     """Set a study aside, with the reason; the others go on."""
     write_state(study, state.but(step="failed", remarks=(reason,), since=time.time()))
-    arrivals.set_aside(study)
+    arrivals.set_aside(study, state.round)
     job.became[study.name] = "failed"
     log.error("study %s: failed: %s", study.name, reason)
 
@@ -286,12 +301,18 @@ def medseg_predictor(
     Raises
     ------
     MedsegError
-        There is no model there.
+        There is no model there, or it gives nothing that can be sent.
     """
+    from medseg.imaging.dicom_out import OBJECTS
     from medseg.learning.model import open_models
     from medseg.workflows.predicting import predict
 
     models = open_models(model, device)
+    if models.task == "classification" or not set(formats) & set(OBJECTS):
+        raise MedsegError(
+            "there would be no DICOM object to send back", evidence=f"{models.task}, {', '.join(formats)}",
+            mend=f"take a segmentation model and --format {','.join(OBJECTS)}",
+        )  # fmt: skip
     chosen = dict(settings.predicting)
 
     def work(images: Path, results: Path) -> list[Path]:

@@ -6,6 +6,7 @@
     SPOOL/studies/<study>/images/<series>/<object>.dcm
                           other/     objects without pixels (SEG, SR, ...)
                           results/   what the predictor wrote
+                          refused/   an empty file for each object that there was no room for
                           state.json receipts.jsonl
     SPOOL/failed/<study>/            the same, set aside with the reason in state.json
 
@@ -32,6 +33,7 @@ from medseg.imaging.dicom_net import SUCCESS
 from medseg.imaging.dicom_receive import NO_ROOM, Arrival
 
 INCOMING, STUDIES, FAILED, GONE = ".incoming", "studies", "failed", ".gone"
+REFUSED = "refused"
 _STATE = "state.json"
 
 
@@ -86,6 +88,8 @@ class Arrivals:
     max_bytes: float
     min_free_bytes: float
     max_objects: int
+    patience: float = 0.0
+    """Seconds to wait longer for what was cut off: the sender will try again."""
     key: bytes = field(default_factory=project_key, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock)
     begun: float = field(default_factory=time.monotonic)
@@ -119,14 +123,22 @@ class Arrivals:
             place = self._place(arrival)
             known = any((self.spool / part / name / place).is_file() for part in (STUDIES, FAILED))
             if not known and not self._room(name, size):
+                self._refused(name, place).touch()
                 return NO_ROOM
             self._open.setdefault(association, set()).add(name)
             if settle(arrival.file, self.back(name) / place):
                 self._bytes += size
                 self._objects[name] += not known
                 self._rounds.pop(name, None)
+            self._refused(name, place).unlink(missing_ok=True)
             self._last[name] = time.monotonic()
         return SUCCESS
+
+    def _refused(self, study: str, place: Path) -> Path:
+        """The mark that an object was refused: a study that lacks any must not be predicted."""
+        folder = self.back(study) / REFUSED
+        make_folder(folder)
+        return folder / place.name
 
     def _room(self, study: str, size: int) -> bool:
         free = shutil.disk_usage(self.spool).free - size
@@ -155,10 +167,11 @@ class Arrivals:
             return self._rounds[study.name]
 
     def ended(self, association: Any) -> None:
-        """An association is over: the quiet of what it brought begins now."""
+        """An association is over: the quiet of what it brought begins now, or later if it was cut off."""
+        late = 0.0 if getattr(association, "was_released", False) else self.patience
         with self.lock:
             for name in self._open.pop(association, ()):
-                self._last[name] = time.monotonic()
+                self._last[name] = time.monotonic() + late
 
     def quiet(self, study: str, seconds: float) -> bool:
         """Whether nothing of a study has come for `seconds` and no association is open that brought any."""
@@ -166,12 +179,14 @@ class Arrivals:
             for association in [a for a in self._open if not a.is_alive()]:
                 self.ended(association)  # it ended in a way that nobody told us of
             growing = any(study in names for names in self._open.values())
-            last = self._last.get(study, self.begun)
+            last = self._last.get(study, self.begun + self.patience)  # a restart cut everything off
         return not growing and time.monotonic() - last >= seconds
 
-    def set_aside(self, study: Path) -> None:
-        """Move a failed study out of the way."""
+    def set_aside(self, study: Path, of_round: str) -> None:
+        """Move a failed study out of the way, unless something new has come in the meantime."""
         with self.lock:
+            if self.round(study) != of_round:
+                return
             aside = self.spool / FAILED / study.name
             shutil.rmtree(aside, ignore_errors=True)
             study.replace(aside)

@@ -97,7 +97,7 @@ class _Pull:
     find: dicom_query.Find
     out: Path
     key: bytes = field(default_factory=project_key, repr=False)
-    bytes: int = 0
+    brought: int = 0
 
     def folder(self, series: SeriesFound) -> Path:
         """Where the objects of a series lie."""
@@ -115,7 +115,7 @@ class _Pull:
         """Give an object its place; what was not asked for is refused."""
         if (arrived.study_uid, arrived.series_uid) != (series.study_uid, series.series_uid):
             return NOT_WANTED
-        self.bytes += arrived.file.stat().st_size
+        self.brought += arrived.file.stat().st_size
         if self.full:
             return NO_ROOM
         settle(arrived.file, self.file(series, arrived.sop_uid))
@@ -124,7 +124,7 @@ class _Pull:
     @property
     def full(self) -> bool:
         """Whether this call has brought as much as it may."""
-        return self.bytes > self.settings.pull.max_pull_gb * _GB
+        return self.brought > self.settings.pull.max_pull_gb * _GB
 
 
 def _pulled(job: _Pull, found: Sequence[SeriesFound], quiet: bool) -> Outcome:
@@ -136,7 +136,7 @@ def _pulled(job: _Pull, found: Sequence[SeriesFound], quiet: bool) -> Outcome:
             if job.full:
                 raise MedsegError(
                     "the pull was stopped: it brought as much as it may",
-                    evidence=f"{job.bytes / _GB:.3g} GiB of at most {job.settings.pull.max_pull_gb:g}",
+                    evidence=f"{job.brought / _GB:.3g} GiB of at most {job.settings.pull.max_pull_gb:g}",
                     mend="raise pull.max_pull_gb and give the same command again: it goes on",
                 )
     return _outcome(rows, job.out)
@@ -215,6 +215,9 @@ def _by_web(job: _Pull, series: SeriesFound, listed: Mapping[str, str], missing:
         dicom_web.fetch_object(
             job.settings.pacs, series, uid, file, job.settings.pull.max_object_mb, session=session
         )
+        came = dicom_store.outgoing(file)
+        if came is None or came.sop_uid != uid:
+            raise CaseError("the archive sent another object than it was asked for")
         job.keep(series, Arrival(file, series.study_uid, series.series_uid, uid, is_image=True))
         if job.full:
             return

@@ -41,6 +41,8 @@ class Listening(Gate):
     """Ours; empty: that of `pacs`."""
     quiet_seconds: float = Field(default=30.0, ge=0)
     """A study is complete when nothing of it has come for so long after the association that brought it."""
+    broken_seconds: float = Field(default=300.0, ge=0)
+    """The same after an association that was cut off, or after a restart: the sender will try again."""
     predict: str = "medseg"
     """Who predicts: medseg's models, or ``package.module:function`` (see docs/pacs.md)."""
     to: Peer | None = None

@@ -7,6 +7,7 @@ import http.server
 import logging
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -393,7 +394,7 @@ def test_dcmtk_sends_and_echoes_and_may_not_ask(files: list[Path], tmp_path: Pat
         while len(shelf.ended) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
     assert len({arrival.sop_uid for arrival in shelf.arrivals}) == len(ct)
-    assert len(shelf.ended) == 3
+    assert len(shelf.ended) == 3 and getattr(shelf.ended[0], "was_released", False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -465,7 +466,8 @@ def test_an_object_cut_off_on_its_way_is_never_handed_over(files: list[Path], tm
             time.sleep(0.02)
         assert list(tmp_path.iterdir()) == []
         made.kill()
-    assert shelf.arrivals == []
+        connection.close()
+    assert shelf.arrivals == [] and not getattr(shelf.ended[0], "was_released", False)
 
 
 def _store_command(sop_class: str, sop_uid: str) -> bytes:
@@ -614,6 +616,15 @@ def test_nothing_that_identifies_is_logged(
     assert not [record for record in caplog.records if record.name.startswith(dicom_net._TALKERS)]
     assert "PHANTOM" not in caplog.text and ct.study_uid not in caplog.text
     assert ct.study_uid not in repr(ct)
+
+
+def test_without_the_extra_the_line_that_installs_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pynetdicom", "dicomweb_client"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MedsegError, match="pip install 'medseg"):
+        dicom_net.echo(Peer(host="127.0.0.1"))
+    with pytest.raises(MedsegError, match="pip install 'medseg"):
+        dicom_web.echo_web(Peer(web=Web(url="http://127.0.0.1:1")))
 
 
 def test_pauses_end_with_the_last_try_and_other_errors_are_not_tried_again() -> None:

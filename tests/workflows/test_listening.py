@@ -40,6 +40,7 @@ from medseg.workflows.pacs_settings import PacsSettings
 from tests.pacs_server import OURS, Archive, dcmtk, free_port, orthanc
 
 PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE = "listen.broken_seconds=0.3"
 FAKE = "listen.predict=tests.workflows.fake_predictor:make"
 DOOR = [
     "listen.host=127.0.0.1",
@@ -106,7 +107,7 @@ def listener(
     spool: Path, words: Sequence[str], model: str | Path = "copy", **more: Any
 ) -> Iterator[Listener]:
     settings = load_config(
-        PacsSettings, None, [*DOOR, "listen.port=0", "listen.quiet_seconds=0.3", FAKE, *words]
+        PacsSettings, None, [*DOOR, "listen.port=0", "listen.quiet_seconds=0.3", PATIENCE, FAKE, *words]
     )
     stop, ports, outcome = threading.Event(), [], []
 
@@ -247,7 +248,7 @@ def child(
     """``medseg pacs listen`` as a process of its own; its log lies beside the spool."""
     log = spool.with_suffix(".log")
     call = [sys.executable, "-m", "medseg.cli", "pacs", "listen", model, "--run", str(spool), *DOOR, FAKE]
-    call += [f"listen.port={port}", "listen.quiet_seconds=0.3", *words]
+    call += [f"listen.port={port}", "listen.quiet_seconds=0.3", PATIENCE, *words]
     ready = log.read_bytes().count(b"listening on port") if log.exists() else 0
     with log.open("ab") as stream:
         process = subprocess.Popen(call, cwd=PROJECT, stdout=stream, stderr=stream)
@@ -342,6 +343,7 @@ class Line(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.over = threading.Event()
+        self.was_released = True
         self.start()
 
     def run(self) -> None:
@@ -364,6 +366,50 @@ def test_limits_refuse_objects_and_keep_nothing_of_them(tmp_path: Path) -> None:
     assert full.take(arrival(tmp_path / "in", "6"), line) == NO_ROOM
     assert len(list((tmp_path / "spool").glob("studies/*/images/*/*.dcm"))) == 3
     line.over.set()
+
+
+def test_a_study_of_which_something_was_refused_is_not_predicted(tmp_path: Path) -> None:
+    line, arrivals = Line(), desk(tmp_path, max_objects=1)
+    assert [arrivals.take(arrival(tmp_path / "in", sop), line) for sop in "12"] == [0, NO_ROOM]
+    (study,) = (arrivals.spool / STUDIES).iterdir()
+    ready = State(step="received", round=round_of(study))
+    with pytest.raises(CaseError, match="not whole"):
+        listening._predict(job(), arrivals, study, ready)
+    arrivals.max_objects = 2
+    assert arrivals.take(arrival(tmp_path / "in", "2"), line) == 0
+    listening._predict(job(), arrivals, study, ready)
+    assert read_state(study).step == "predicted"
+    line.over.set()
+
+
+def test_what_was_cut_off_is_given_more_time(tmp_path: Path) -> None:
+    study = keyed_hash("1.2", project_key(), 16)
+    for released in (True, False):
+        line, arrivals = Line(), desk(tmp_path, patience=60)
+        assert not arrivals.quiet(study, 0)  # as after a restart
+        arrivals.take(arrival(tmp_path / "in"), line)
+        line.was_released = released
+        arrivals.ended(line)
+        assert arrivals.quiet(study, 0) is released
+        line.over.set()
+
+
+def test_results_that_are_gone_are_made_again(tmp_path: Path) -> None:
+    arrivals = desk(tmp_path)
+    study = kept_study(arrivals, tmp_path, step="predicted", results=("gone.dcm",), since=time.time())
+    listening._step(job(), arrivals, study)
+    assert read_state(study).step == "received"
+
+
+def test_a_study_that_grew_while_it_failed_is_not_set_aside(tmp_path: Path) -> None:
+    arrivals = desk(tmp_path)
+    study = kept_study(arrivals, tmp_path, step="received")
+    before = read_state(study)
+    arrivals.take(arrival(tmp_path / "in", "2"), threading.current_thread())
+    listening._fail(job(), arrivals, study, before, "bad")
+    assert study.exists()
+    listening._fail(job(), arrivals, study, before.but(round=round_of(study)), "bad")
+    assert not study.exists() and read_state(arrivals.spool / FAILED / study.name).remarks == ("bad",)
 
 
 def test_a_study_is_quiet_only_after_its_last_association_ended(tmp_path: Path) -> None:
