@@ -11,6 +11,7 @@ from pydantic import Field
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value, validated
+from medseg.data.classes import several_classes
 from medseg.imaging.dicom_layers import Overlap
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.labels import Labels
@@ -212,8 +213,9 @@ class Cohort(Value):
         """A manifest, CSV or JSON: a row a case, paths relative to the manifest.
 
         Columns: ``case``, ``patient``, ``image`` (or ``image_<channel>`` each), ``reference``,
-        ``class``; any other column becomes a group. ``roles={"column": "role"}`` renames columns.
-        Patients are stored as keyed hashes.
+        ``class`` (``a;b`` where a case may have several, ``;`` for none), ``group`` (near-duplicates: kept
+        together as if of one patient); any other column becomes a group. ``roles={"column": "role"}``
+        renames columns. Patients are stored as keyed hashes.
         """
         from medseg.data.discover_table import from_csv
 
@@ -253,6 +255,11 @@ class Cohort(Value):
         for case in self.cases:
             found[case.patient] = (*found.get(case.patient, ()), case)
         return found
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a case may have several classes, or none (``class`` holds ``a;b``, or ``;``)."""
+        return several_classes(case.label_class for case in self.cases)
 
     def __getitem__(self, case_id: str) -> Case:
         return next(case for case in self.cases if case.id == case_id)

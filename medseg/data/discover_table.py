@@ -14,6 +14,8 @@ from typing import Any
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import nearest
+from medseg.data.alike import joined
+from medseg.data.classes import class_text, classes_of
 from medseg.data.cohort import CASE_ID, Cohort, Refusal, Task
 from medseg.data.discover import (
     Draft,
@@ -33,15 +35,16 @@ log = logging.getLogger("medseg")
 MOST_GROUPS = 12
 """A column of ``cases.csv`` with more values than this describes cases, not groups of cases."""
 
-ROLES = ("case", "patient", "image", "reference", "class", "ignore")
+ROLES = ("case", "patient", "group", "image", "reference", "class", "ignore")
 ALIASES = {
     "case": ("case", "case_id", "id"),
-    "patient": ("patient", "patient_id", "subject", "subject_id", "subject_guess", "near_duplicate_group"),
+    "patient": ("patient", "patient_id", "subject", "subject_id", "subject_guess"),
+    "group": ("near_duplicate_group", "duplicate_group"),
     "image": ("image", "path", "file", "filename"),
     "reference": ("reference", "mask", "segmentation"),
     "class": ("class", "label_class", "label_name"),
 }
-_ANONYMOUS = ("subject_guess", "near_duplicate_group")
+_ANONYMOUS = ("subject_guess", "near_duplicate_group", "duplicate_group")
 """Columns that number patients without naming them: kept as they are, not hashed."""
 
 _IDENTIFYING = re.compile(
@@ -72,7 +75,7 @@ def from_csv(
     one_file = list(columns.values()) * (len(names) if len(columns) == 1 else 1)  # several channels in it
     images = dict(zip(names, one_file, strict=True))
     drafts, refused = _drafts(rows, _case_ids(rows, role, images, ids), role, images, file.parent)
-    classes = sorted({d.label_class for d in drafts if d.label_class is not None})
+    classes = sorted({name for d in drafts for name in classes_of(d.label_class)})
     masks = any(d.reference for d in drafts)
     task: Task = "classification" if classes and not masks else "segmentation"
     frame = Frame(
@@ -154,8 +157,15 @@ def _roles(rows: list[dict[str, str]], given: Mapping[str, str], file: Path) -> 
         free = [n for n in names if n in columns and n not in given]
         if role not in found and free:
             found[role] = free[0]
+    if "class" not in found and "label" in columns and "label" not in given and _no_files(rows, "label"):
+        found["class"] = "label"
     found |= {c: c for c in columns if c.startswith("image_") and c not in given}
     return found
+
+
+def _no_files(rows: list[dict[str, str]], column: str) -> bool:
+    """Whether a column of that name holds classes; elsewhere it holds the files of the references."""
+    return not any("/" in row[column] or "." in row[column] for row in rows)
 
 
 def _image_columns(role: Mapping[str, str], file: Path) -> dict[str, str]:
@@ -178,7 +188,8 @@ def _drafts(
     root: Path,
 ) -> tuple[list[Draft], list[Refusal]]:
     drafts, refused = [], []
-    for line, (case, row) in enumerate(zip(ids, rows, strict=True), start=2):
+    patients = _patients(rows, role)
+    for line, (case, row, patient) in enumerate(zip(ids, rows, patients, strict=True), start=2):
         if not re.match(CASE_ID, case):
             error = MedsegError(
                 "the case id cannot be the name of a folder",
@@ -187,7 +198,7 @@ def _drafts(
             )
             refused.append(refusal(error, f"line-{line}"))
             continue
-        drafts.append(_draft(case, row, role, images, root))
+        drafts.append(replace(_draft(case, row, role, images, root), patient=patient))
     return drafts, refused
 
 
@@ -213,10 +224,24 @@ def _draft(case: str, row: Row, role: Mapping[str, str], images: Mapping[str, st
         id=case,
         images={name: path(column) for name, column in images.items()},
         reference=path(role.get("reference")),
-        patient=_patient(row, role.get("patient")),
-        label_class=(row.get(role["class"]) or None) if "class" in role else None,
+        label_class=class_text(row.get(role["class"])) if "class" in role else None,
         groups=_groups(row, set(role.values())),
     )
+
+
+def _patients(rows: list[dict[str, str]], role: Mapping[str, str]) -> list[str | None]:
+    """Who each row belongs to: rows of one patient or of one group (near-duplicates) are kept together."""
+    named = [_patient(row, role.get("patient")) for row in rows]
+    grouped = [_patient(row, role.get("group")) for row in rows]
+    seen: dict[str, int] = {}
+    keys = [(i, key) for i, both in enumerate(zip(named, grouped, strict=True)) for key in both if key]
+    first = joined(len(rows), [(seen.setdefault(key, i), i) for i, key in keys])
+    called: dict[int, str] = {}
+    for source in (named, grouped):
+        for place, key in zip(first, source, strict=True):
+            if key:
+                called.setdefault(place, key)
+    return [called.get(place) for place in first]
 
 
 def _patient(row: Row, column: str | None) -> str | None:
@@ -227,7 +252,7 @@ def _patient(row: Row, column: str | None) -> str | None:
 
 
 def _prefix(column: str) -> str:
-    return "group" if column == "near_duplicate_group" else "subject"
+    return "group" if column in ALIASES["group"] else "subject"
 
 
 def _groups(row: Row, used: set[str]) -> dict[str, str]:
@@ -251,9 +276,9 @@ def _telling(rows: list[Row]) -> set[str]:
 
 
 def _described(draft: Draft, row: Row, telling: set[str]) -> Draft:
-    column = next((c for c in ALIASES["patient"] if row.get(c)), None)
+    column = next((c for c in (*ALIASES["patient"], *ALIASES["group"]) if row.get(c)), None)
     patient = _patient(row, column) or draft.patient or _one_person(draft.id)
-    label_class = next((row[c] for c in ALIASES["class"] if row.get(c)), draft.label_class)
+    label_class = class_text(next((row[c] for c in ALIASES["class"] if row.get(c)), draft.label_class))
     used = {c for names in ALIASES.values() for c in names}
     groups = draft.groups | {k: v for k, v in _groups(row, used).items() if k in telling}
     return replace(draft, patient=patient, label_class=label_class, groups=groups)

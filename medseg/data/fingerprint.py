@@ -25,6 +25,13 @@ class ChannelFacts(Value):
     sd: float
     background_share: float
     """Share of voxels that equal the smallest value: large where the image was masked or padded."""
+    least: float = 0.0
+    most: float = 0.0
+    """Extremes of the image."""
+    levels: int = 0
+    """Values that occur, where they are few (up to 4): an image with two of them is a mask. Else 0."""
+    box: tuple[int, int, int] | None = None
+    """Extent in voxels of what lies above the lowest value, of a mask."""
     foreground: dict[str, float] | None = None
     """``p005``, ``p500``, ``p995``, ``mean``, ``sd`` of the voxels under any label."""
 
@@ -96,7 +103,12 @@ def fingerprint(
 def _channel(array: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> ChannelFacts:
     some = array.ravel()[:: max(1, array.size // _SAMPLE)]
     low, high = np.percentile(some, [0.5, 99.5])
+    levels = _levels(array, some)
     return ChannelFacts(
+        least=_round(array.min()),
+        most=_round(array.max()),
+        levels=levels,
+        box=_box(array > array.min()) if levels == 2 else None,
         low=_round(low),
         high=_round(high),
         mean=_round(array.mean(dtype=np.float64)),
@@ -104,6 +116,14 @@ def _channel(array: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> Ch
         background_share=_round((some == array.min()).mean()),
         foreground=None if inside is None or not inside.any() else _foreground(array[inside]),
     )
+
+
+def _levels(array: NDArray[np.float32], some: NDArray[np.float32]) -> int:
+    """How many values occur, 0 when more than four; the whole image is counted only when it may pay."""
+    if np.unique(some[:2000]).size > 4:
+        return 0
+    found = np.unique(array).size
+    return found if found <= 4 else 0
 
 
 def _foreground(values: NDArray[np.float32]) -> dict[str, float]:

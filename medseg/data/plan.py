@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from medseg.core.values import Value
 from medseg.data.cohort import Task
 from medseg.imaging.labels import Labels
+
+IMAGE, MASK = "image", "mask"
+"""Regions that are no channel: the whole image, and the foreground of the reference."""
+Balance = Literal["none", "sampling", "loss"]
 
 Triple = tuple[int, int, int]
 TripleMm = tuple[float, float, float]
@@ -17,7 +21,8 @@ TripleMm = tuple[float, float, float]
 class Intensity(Value):
     """How one channel's values are brought to a common scale: a name in ``INTENSITIES`` and its numbers.
 
-    ``zscore`` (per image), ``window_zscore`` (clip to ``window_hu``, then fixed mean and sd), ...
+    ``zscore`` (per image), ``window_zscore`` (clip to ``window_hu``, then fixed mean and sd), ``window_unit``
+    (a fixed range to -1..1), ``binary`` (above a value 1, else 0), ...
     """
 
     name: str
@@ -34,6 +39,9 @@ class Preparation(Value):
     classes: tuple[str, ...] = ()
     whole: Triple | None = None
     """Classification: images larger than this many voxels are shrunk until they fit, in proportion."""
+    region: str = IMAGE
+    margin_mm: float = 0.0
+    """Classification: what is cut out before anything else; see `Plan.region`."""
 
 
 class Plan(Value):
@@ -46,8 +54,18 @@ class Plan(Value):
     channels: tuple[str, ...]
     labels: Labels = ()
     classes: tuple[str, ...] = ()
+    multilabel: bool = False
+    """Whether a case may have several classes, or none: each has a probability of its own."""
+    region: str = IMAGE
+    """Classification: what of an image is looked at. ``image``: all of it; ``mask``: the box of the reference
+    mask; the name of a channel: the box of its values above its lowest one. Boxes grow by a margin."""
+    region_margin_mm: float = Field(default=5.0, ge=0)
     spacing_mm: TripleMm
     patch: Triple
+    balance: Balance = "none"
+    """Classes of unequal size: draw each equally often, or weigh their part of the loss."""
+    class_weights: tuple[float, ...] = ()
+    """One a class, where the loss weighs them; with several classes a case, that of its positives."""
     batch: int = Field(ge=1)
     members: int = Field(default=1, ge=1, le=10)
     """Networks trained a fold, from different seeds; their probabilities are averaged."""
@@ -73,6 +91,8 @@ class Plan(Value):
             label_values=tuple(label.value for label in self.labels),
             classes=self.classes,
             whole=self.patch if self.task == "classification" else None,
+            region=self.region if self.task == "classification" else IMAGE,
+            margin_mm=self.region_margin_mm if self.region != IMAGE else 0.0,
         )
 
     @property

@@ -9,14 +9,16 @@ import numpy as np
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value, nearest, validated
-from medseg.data import rules
+from medseg.data import rules, rules_classes
 from medseg.data.cohort import Task
 from medseg.data.fingerprint import CaseFingerprint
-from medseg.data.plan import Plan
+from medseg.data.plan import IMAGE, MASK, Balance, Plan
 from medseg.data.rules import Budget
 from medseg.imaging.labels import Labels
 
-_FREE = ("spacing_mm", "patch", "batch", "intensity", "network", "network_arguments", "members")
+_LOOKED_AT = ("region", "region_margin_mm")
+_CHOICES = ("spacing_mm", "intensity", "patch", "network", "network_arguments", "balance", "class_weights")
+_FREE = (*_CHOICES, "batch", "members", *_LOOKED_AT)
 
 
 class Facts(Protocol):
@@ -30,6 +32,8 @@ class Facts(Protocol):
     def labels(self) -> Labels: ...
     @property
     def classes(self) -> tuple[str, ...]: ...
+    @property
+    def multilabel(self) -> bool: ...
     @property
     def cases(self) -> Sequence[Any]: ...
 
@@ -61,9 +65,11 @@ def make_plan(
         raise MedsegError("a plan needs at least one case", mend="check ingest.csv for what was refused")
     budget, fixed = _sorted_out(overrides or {})
     cases = [f for f in fingerprints if f.box is not None] or list(fingerprints)
-    why: dict[str, str] = {}
-    chosen: dict[str, Any] = {}
-    for name, rule in _ORDER:
+    chosen: dict[str, Any] = {name: fixed[name] for name in _LOOKED_AT if name in fixed}
+    why: dict[str, str] = dict.fromkeys(chosen, "set by hand")
+    cases = [_looked_at(f, chosen) for f in cases]
+    order = _ORDER if cohort.task == "classification" else [o for o in _ORDER if o[0] not in _OF_CLASSES]
+    for name, rule in order:
         if name in fixed and name != "network_arguments":
             chosen[name], why[name] = fixed[name], "set by hand"
         else:
@@ -75,6 +81,7 @@ def make_plan(
         Plan,
         dict(
             task=cohort.task, channels=cohort.channels, labels=cohort.labels, classes=cohort.classes,
+            multilabel=cohort.multilabel,
             fingerprint=summary(fingerprints), why=why, **chosen,
         ),
     )  # fmt: skip
@@ -86,9 +93,27 @@ _ORDER = (
     ("patch", rules.patch),
     ("network", rules.network),
     ("network_arguments", rules.network_arguments),
+    ("balance", rules_classes.balance),
+    ("class_weights", rules_classes.class_weights),
     ("batch", rules.batch),
     ("members", rules.members),
 )
+
+
+_OF_CLASSES = ("balance", "class_weights")
+
+
+def _looked_at(case: CaseFingerprint, chosen: Mapping[str, Any]) -> CaseFingerprint:
+    """The fingerprint of the region that the plan looks at."""
+    region = chosen.get("region", IMAGE)
+    if region not in (IMAGE, MASK, *case.channels):
+        raise MedsegError(
+            f"plan.region = {region} is no region",
+            evidence=f"regions: {', '.join((IMAGE, MASK, *case.channels))}",
+            mend="take the image, the reference mask, or a channel that is a mask",
+        )
+    margin = chosen.get("region_margin_mm", Plan.model_fields["region_margin_mm"].default)
+    return rules_classes.cut_to_region(case, region, margin)
 
 
 def summary(fingerprints: Sequence[CaseFingerprint]) -> dict[str, Any]:
@@ -138,6 +163,10 @@ def _sorted_out(overrides: Mapping[str, Any]) -> tuple[Budget, dict[str, Any]]:
 class _Fixed(Value):
     """Types of what may be fixed by hand, checked before any rule uses them."""
 
+    region: str | None = None
+    region_margin_mm: float | None = None
+    balance: Balance | None = None
+    class_weights: tuple[float, ...] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     patch: tuple[int, int, int] | None = None
     batch: int | None = None

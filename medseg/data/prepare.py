@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
 from medseg.core.registry import look_up
-from medseg.data.plan import Preparation
+from medseg.data.plan import IMAGE, MASK, Preparation
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical, same_place
 from medseg.imaging.resample import resample, resample_labels
@@ -20,13 +20,15 @@ SAME_SPACING = 0.01
 """Spacings this close (relative) to the plan's are left alone: resampling would only blur."""
 
 
-def prepare(image: Image, preparation: Preparation) -> Image:
-    """Bring an image to the plan's axes (RAS), intensities and spacing.
+def prepare(image: Image, preparation: Preparation, mask: Image | None = None) -> Image:
+    """Bring an image to the plan's region, axes (RAS), intensities and spacing.
 
     Parameters
     ----------
     image : Image
         ``[C, I, J, K]`` in any axis order, with the channels of the preparation in their order.
+    mask : Image, optional
+        On the image's grid; needed where the region is that of a mask, and for nothing else.
 
     Returns
     -------
@@ -37,14 +39,15 @@ def prepare(image: Image, preparation: Preparation) -> Image:
     Raises
     ------
     CaseError
-        Another number of channels, or a channel whose intensities cannot be normalised (constant).
+        Another number of channels, a channel whose intensities cannot be normalised (constant), or a
+        region whose mask is missing or empty.
     """
     if len(image.array) != len(preparation.channels):
         raise CaseError(
             "the image does not have the channels the plan asks for",
             evidence=f"{len(image.array)} channels, the plan has {', '.join(preparation.channels)}",
         )
-    image = canonical(image)
+    image = canonical(region_of(image, mask, preparation))
     channels = zip(preparation.channels, image.array, strict=True)
     array = np.stack([_normalised(name, values, preparation) for name, values in channels])
     return resample(image.but(array), prepared_grid(image.grid, preparation), order=3, antialias=True)
@@ -76,10 +79,49 @@ def prepare_mask(mask: Image, preparation: Preparation) -> Image:
 
 def prepare_pair(image: Image, mask: Image | None, preparation: Preparation) -> tuple[Image, Image | None]:
     """Image and reference, checked to lie on one grid."""
-    if mask is None:
-        return prepare(image, preparation), None
-    same_place(image, mask)
-    return prepare(image, preparation), prepare_mask(mask, preparation)
+    if mask is not None:
+        same_place(image, mask)
+    prepared = prepare(image, preparation, mask)
+    if mask is None or preparation.whole is not None:  # a class needs no mask beside it
+        return prepared, None
+    return prepared, prepare_mask(mask, preparation)
+
+
+def region_of(image: Image, mask: Image | None, preparation: Preparation) -> Image:
+    """The part of an image that is looked at: all of it, or the box of a mask with a margin in mm.
+
+    Raises
+    ------
+    CaseError
+        There is no mask, or nothing in it.
+    """
+    if preparation.region == IMAGE:
+        return image
+    if preparation.region == MASK:
+        inside = None if mask is None else mask.array[0] > 0
+    else:
+        values = image.array[preparation.channels.index(preparation.region)]
+        inside = values > values.min()
+    if inside is None or not inside.any():
+        raise CaseError(
+            "the plan looks at the foreground of a mask, and the case has none",
+            evidence="no mask was given" if inside is None else "the mask is empty",
+            mend="give the mask, as reference or as the channel the plan names, or plan.region=image",
+        )
+    return _cut_out(image, inside, preparation.margin_mm)
+
+
+def _cut_out(image: Image, inside: NDArray[np.bool_], margin_mm: float) -> Image:
+    """The image within the box of `inside`, grown by a margin as far as the image reaches."""
+    low, high = [], []
+    for axis, mm in enumerate(image.grid.spacing_mm):
+        hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        more = int(np.ceil(margin_mm / mm))
+        low.append(max(0, int(hit[0]) - more))
+        high.append(min(inside.shape[axis], int(hit[-1]) + 1 + more))
+    i, j, k = (slice(a, b) for a, b in zip(low, high, strict=True))
+    grid = image.grid.cropped(low, [b - a for a, b in zip(low, high, strict=True)])
+    return Image(image.array[:, i, j, k], grid)
 
 
 def prepared_grid(grid: Grid, preparation: Preparation) -> Grid:
@@ -122,7 +164,13 @@ def window_unit(values: Array, low: float, high: float) -> Array:
     return (np.clip(values, low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
 
 
+def binary(values: Array, above: float) -> Array:
+    """1 above a value, else 0: for images that are masks."""
+    return (values > above).astype(np.float32)
+
+
 INTENSITIES: Mapping[str, Callable[..., Array]] = {
+    "binary": binary,
     "zscore": zscore,
     "window_zscore": window_zscore,
     "window_unit": window_unit,

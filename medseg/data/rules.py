@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from medseg.core.values import Value
+from medseg.data import rules_classes
 from medseg.data.fingerprint import CaseFingerprint
 from medseg.data.plan import Intensity
 
@@ -21,6 +22,8 @@ Chosen = Mapping[str, Any]
 
 MIN_SIDE = 4
 """Smallest side of the coarsest feature map, in voxels."""
+UNETS = ("unet", "joint_unet")
+"""Networks with levels and widths of our own."""
 ANISOTROPIC = 3.0
 """Spacing ratio from which the coarse axis is treated with care."""
 
@@ -81,10 +84,16 @@ def _in_pixels(cases: Cases) -> str:
 
 
 def intensity(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
-    """CT: one window for all, from the foreground. Everything else: each image by itself."""
+    """CT: one window for all, from the foreground. Masks and, to classify, 8-bit pictures: a fixed scale.
+
+    Everything else: each image by itself.
+    """
     rules, reasons = {}, []
+    flat = all(c.shape[2] == 1 for c in cases)
     for name in cohort.channels:
-        rules[name], why = _channel_intensity(name, cases)
+        facts = [c.channels[name] for c in cases]
+        fixed = rules_classes.fixed_scale(facts, flat) if cohort.task == "classification" else None
+        rules[name], why = fixed or _channel_intensity(name, cases)
         reasons.append(f"{name}: {why}")
     return rules, "; ".join(reasons)
 
@@ -117,7 +126,9 @@ def network(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[
 
 def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
     """Levels from patch and spacing; width from the arithmetic that the time allows."""
-    if chosen["network"] != "unet":
+    if cohort.task == "classification":
+        return rules_classes.network_arguments(cases, cohort, chosen, budget)
+    if chosen["network"] not in UNETS:
         return {}, "defaults of the network"
     strides, kernels = levels(chosen["patch"], chosen["spacing_mm"])
     wanted = _WANTED_SAMPLES * (1 if chosen["patch"][2] > 1 else _median_slices(cases, chosen))
@@ -162,8 +173,7 @@ def batch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[An
     """About as many voxels a step as pay; at least two patches, for the batch's statistics."""
     voxels = int(np.prod(chosen["patch"]))
     if cohort.task == "classification":
-        size = max(4, min(32, 2**20 // voxels))
-        return size, f"{size} images of {_x(chosen['patch'])} a step"
+        return rules_classes.batch(cases, cohort, chosen, budget)
     aim = _STEP_VOXELS[budget.device]
     size = int(np.clip(aim // voxels, 2, 32))
     return size, f"about {aim} voxels a step, from 2 to 32 patches"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import digest
+from medseg.data.classes import classes_of
 from medseg.data.cohort import Case, Cohort, Fold, Split
 
 MOST_VALUES = 12
@@ -152,7 +153,7 @@ def _in_line(cohort: Cohort, seed: int) -> list[_Patient]:
 
 def _strata(case: Case) -> list[str]:
     named = [f"{k}={v}" for k, v in case.groups.items()]
-    return [*named, f"class={case.label_class}"] if case.label_class is not None else named
+    return [*named, *(f"class={name}" for name in classes_of(case.label_class))]
 
 
 def _useful_strata(cohort: Cohort) -> set[str]:

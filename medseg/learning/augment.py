@@ -33,7 +33,7 @@ def augment(
     image : Tensor
         ``[B, C, *window]`` float32.
     target : Tensor
-        ``[B, *window]`` class indices (resampled with the image, nearest), or ``[B]`` classes.
+        ``[B, *window]`` class indices (resampled with the image, nearest), or classes ``[B]`` or ``[B, L]``.
     patch : (I, J, K)
         Size of the result; the windows' centres stay the centres.
     seeds : array (B,)
@@ -50,7 +50,7 @@ def augment(
     if settings.elastic:
         grid = grid + _bends(rngs, patch, spacing_mm, image, settings)
     moved = sample(image, grid, "bilinear")
-    if target.ndim > 1:
+    if target.ndim > 2:
         target = sample(target[:, None].float(), grid, "nearest")[:, 0]
     return _grey(moved, rngs, settings), target.long()
 

@@ -71,7 +71,7 @@ def number_format(device: torch.device, precision: Precision, network: str = "un
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     matrix_unit = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    fast = device.type == "cpu" and network == "unet" and matrix_unit()
+    fast = device.type == "cpu" and network in ("unet", "joint_unet") and matrix_unit()
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from medseg.core.values import Value
 from medseg.data.plan import Plan
 from medseg.learning.devices import autocast, channels_last, keep_memory, number_format, pick_device
-from medseg.learning.losses import find_loss
+from medseg.learning.losses import loss_of
 from medseg.learning.networks import build_network
 from medseg.learning.settings import Training
 
@@ -73,7 +73,7 @@ def _seconds_a_step(plan: Plan, training: Training, device: torch.device, measur
     keep_memory()
     network = build_network(plan).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    loss, dtype = find_loss(training.loss, plan.task), number_format(device, training.precision, plan.network)
+    loss, dtype = loss_of(plan, training.loss), number_format(device, training.precision, plan.network)
     image, target = _noise(plan, training.batch or plan.batch, device)
     start = 0.0
     for step in range(measured + 1):
@@ -93,8 +93,8 @@ def _noise(plan: Plan, batch: int, device: torch.device) -> tuple[Tensor, Tensor
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(batch, len(plan.channels), *plan.patch, generator=generator)
     shape = (batch,) if plan.task == "classification" else (batch, *plan.patch)
-    values = len(plan.classes) if plan.task == "classification" else len(plan.labels) + 1
-    target = torch.randint(0, values, shape, generator=generator)
+    shape = (batch, len(plan.classes)) if plan.task == "classification" and plan.multilabel else shape
+    target = torch.randint(0, 2 if plan.multilabel else plan.outputs, shape, generator=generator)
     return image.to(device).contiguous(memory_format=channels_last(3)), target.to(device)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medseg.data.plan import Plan, Triple
+from medseg.data.rules import UNETS
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import canonical_grid, from_canonical
 from medseg.imaging.resample import apply_matrix, axis_maps, matrix
@@ -40,7 +41,7 @@ def probabilities(
     with torch.inference_mode():
         image = torch.from_numpy(padded)[None]
         whole = int(np.prod(padded.shape[1:])) <= WHOLE * np.prod(plan.patch)
-        if whole and plan.network == "unet":
+        if whole and plan.network in UNETS:
             out = predict(image)[0]
         else:
             out = _in_windows(predict, image, plan, settings)
@@ -112,7 +113,7 @@ def _soft(network: nn.Module, plan: Plan, settings: Prediction, device: torch.de
             x = x.contiguous(memory_format=channels_last(3))
         with autocast(device, dtype):
             logits = network(x)
-        return logits.float().softmax(1).cpu()
+        return (logits.float().sigmoid() if plan.multilabel else logits.float().softmax(1)).cpu()
 
     return predict
 

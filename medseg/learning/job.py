@@ -22,7 +22,7 @@ from medseg.data.plan import Plan
 from medseg.learning.augment import augment
 from medseg.learning.checkpoint import State, load_checkpoint, save_checkpoint
 from medseg.learning.devices import autocast, channels_last, number_format
-from medseg.learning.losses import Loss, find_loss
+from medseg.learning.losses import Loss, loss_of
 from medseg.learning.monitor import look
 from medseg.learning.networks import build_network
 from medseg.learning.sampling import Drawn, PreparedCase, Sampler
@@ -93,7 +93,7 @@ class Job:
         self.sampler = Sampler(trained, plan, batch, training.foreground, training.seed)
         self.steps = training.steps_per_epoch or min(250, max(20, math.ceil(len(trained) / batch)))
         self.dtype = number_format(device, training.precision, plan.network)
-        self.loss: Loss = find_loss(training.loss, plan.task)
+        self.loss: Loss = loss_of(plan, training.loss)
         network = build_network(plan).to(device)
         carried = start.fill(network) if start else set()
         groups = groups_of(network, plan, start.tuning if start else Tuning(), carried)

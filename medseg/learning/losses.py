@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from medseg.core.registry import look_up
 from medseg.data.cohort import Task
+from medseg.data.plan import Plan
 from medseg.learning.unet import nearest_targets
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +38,18 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy; images ``[B, L]`` or voxels ``[B, L, I, J, K]``."""
     return functional.cross_entropy(logits.float(), target)
+
+
+def weighed(weights: Sequence[float], multilabel: bool) -> Loss:
+    """Cross-entropy with a weight for each class; with several classes a case, for its positives."""
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        table = torch.tensor(weights, device=logits.device)
+        if not multilabel:
+            return functional.cross_entropy(logits.float(), target, weight=table)
+        return functional.binary_cross_entropy_with_logits(logits.float(), target.float(), pos_weight=table)
+
+    return loss
 
 
 def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
@@ -68,9 +81,17 @@ LOSSES: Mapping[str, Loss] = {
     "dice_ce": dice_ce,
     "dice": soft_dice,
     "cross_entropy": cross_entropy,
+    "focal": focal,
     "dice_focal": dice_focal,
     "tversky": tversky,
 }
+
+
+def loss_of(plan: Plan, name: str | None = None) -> Loss:
+    """The loss called `name`, or that of the plan: by its task, its several classes and their weights."""
+    if name is None and plan.task == "classification" and (plan.multilabel or plan.balance == "loss"):
+        return weighed(plan.class_weights or [1.0] * len(plan.classes), plan.multilabel)
+    return find_loss(name, plan.task)
 
 
 def find_loss(name: str | None, task: Task) -> Loss:

@@ -25,6 +25,7 @@ from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels
 from medseg.learning.devices import keep_memory, pick_device
 from medseg.learning.inference import label_map, probabilities
+from medseg.learning.joint import NAME as JOINT
 from medseg.learning.networks import build_network
 from medseg.learning.settings import Prediction
 
@@ -73,9 +74,11 @@ class Model:
         """Label values on the image's own grid, in its own axis order: uint8 (uint16) ``[1, I, J, K]``."""
         return Models((self,)).segment(image, prediction)
 
-    def classify(self, image: Image, prediction: Prediction | None = None) -> dict[str, float]:
-        """Probability of each class of the plan."""
-        return Models((self,)).classify(image, prediction)
+    def classify(
+        self, image: Image, prediction: Prediction | None = None, mask: Image | None = None
+    ) -> dict[str, float]:
+        """Probability of each class of the plan; see `Models.classify`."""
+        return Models((self,)).classify(image, prediction, mask)
 
     def probabilities(
         self, image: Image, prediction: Prediction | None = None
@@ -85,12 +88,23 @@ class Model:
         settings = prediction or Prediction()
         return probabilities(self.network, self.plan, prepared.array, settings, self.device), prepared.grid
 
-    def class_probabilities(self, image: Image, prediction: Prediction | None = None) -> NDArray[np.float32]:
-        """Probabilities ``[classes]`` of a whole image (classification)."""
+    def class_probabilities(
+        self, image: Image, prediction: Prediction | None = None, mask: Image | None = None
+    ) -> NDArray[np.float32]:
+        """Probabilities ``[classes]`` of an image; `mask` where the plan looks at a mask's foreground."""
         from medseg.learning.inference import classify
+        from medseg.learning.joint import classify_segmented
 
-        prepared = prepare(image, self.plan.preparation())
-        return classify(self.network, self.plan, prepared.array, prediction or Prediction(), self.device)
+        array, settings = prepare(image, self.plan.preparation(), mask).array, prediction or Prediction()
+        if self.task == "classification":
+            return classify(self.network, self.plan, array, settings, self.device)
+        found = probabilities(self.network, self.plan, array, settings, self.device).argmax(0) > 0
+        return classify_segmented(self.network, self.plan, array, found, self.device)
+
+    @property
+    def task(self) -> str:
+        """``segmentation`` or ``classification``."""
+        return self.plan.task
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +122,11 @@ class Models:
     def task(self) -> str:
         """``segmentation`` or ``classification``."""
         return self.plan.task
+
+    @property
+    def classifies(self) -> bool:
+        """Whether they tell a class: classifiers, and joint models beside their mask."""
+        return self.task == "classification" or self.plan.network == JOINT
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -135,9 +154,21 @@ class Models:
         values = [label.value for label in self.labels]
         return image.but(label_map(mean, grid, image.grid, values))
 
-    def classify(self, image: Image, prediction: Prediction | None = None) -> dict[str, float]:
-        """Probability of each class."""
-        mean = np.mean([m.class_probabilities(image, prediction) for m in self.members], axis=0)
+    def classify(
+        self, image: Image, prediction: Prediction | None = None, mask: Image | None = None
+    ) -> dict[str, float]:
+        """Probability of each class. They add up to 1, unless the plan says that a case may have several.
+
+        `mask` is needed, on the image's grid, where the plan looks at the foreground of a mask.
+
+        Raises
+        ------
+        MedsegError
+            The models know masks only.
+        """
+        if not self.classifies:
+            raise MedsegError("the model gives masks and no classes", mend="use segment, or a joint model")
+        mean = np.mean([m.class_probabilities(image, prediction, mask) for m in self.members], axis=0)
         return {name: float(p) for name, p in zip(self.plan.classes, mean, strict=True)}
 
     def _mean_probabilities(

@@ -14,8 +14,10 @@ from medseg.learning.inference import classify, probabilities
 from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Prediction
 
-MOST, LEAST_PATIENTS = 8, 5
-"""At most this many monitor patients; none at all below this many patients."""
+MOST: Mapping[Task, int] = {"segmentation": 8, "classification": 64}
+"""At most this many monitor patients: a case has thousands of voxels, but one class ..."""
+LEAST_PATIENTS = 5
+"""... and none at all below this many patients."""
 _PATCHES = 64
 """Volume of all monitor cases together, in patches: what a look may cost."""
 
@@ -32,7 +34,7 @@ def set_aside(
     patients = sorted({case.patient for case in cases})
     if share == 0 or len(patients) < LEAST_PATIENTS:
         return list(cases), []
-    wanted = int(np.clip(round(share * len(patients)), 1, MOST))
+    wanted = int(np.clip(round(share * len(patients)), 1, MOST[plan.task]))
     order = np.random.default_rng([seed, 2]).permutation(len(patients))
     chosen: list[PreparedCase] = []
     taken: set[str] = set()
@@ -69,11 +71,15 @@ def accuracy_of(
 ) -> Scores:
     """Share of right answers, and the mean probability of the right class, which chooses."""
     right, sure = [], []
-    for case in cases:
+    for case in (c for c in cases if c.info["class_indices"] is not None):
         found = classify(network, plan, np.asarray(case.image, np.float32), Prediction(), device)
-        index = case.info["class_index"]
-        right.append(float(found.argmax() == index))
-        sure.append(float(found[index]))
+        target = case.class_target(plan)
+        if plan.multilabel:
+            right.append(float(np.mean((found >= 0.5) == (target == 1))))
+            sure.append(float(np.mean(np.where(target == 1, found, 1 - found))))
+        else:
+            right.append(float(found.argmax() == target))
+            sure.append(float(found[target]))
     return {
         "score": float(np.mean(sure)),
         "accuracy": float(np.mean(right)),

@@ -10,13 +10,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.core.errors import MedsegError
 from medseg.core.registry import look_up
 from medseg.core.values import nearest
 from medseg.data.plan import Plan
+from medseg.learning import classifiers
+from medseg.learning.classifiers import flat, sizes
 from medseg.learning.devices import channels_last
+from medseg.learning.joint import joint_unet
+from medseg.learning.sequence import slices_attention, slices_lstm
 from medseg.learning.unet import UNet
 
 
@@ -30,7 +34,16 @@ def build_network(plan: Plan) -> nn.Module:
     """
     function = look_up(NETWORKS, plan.network, "network")
     _check_arguments(function, plan)
-    return function(plan, **plan.network_arguments).to(memory_format=channels_last(plan.dimensions))
+    return _channels_last(function(plan, **plan.network_arguments))
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Convolutions of two and of three dimensions (a network may have both) in their fastest layout."""
+    for parameter in network.parameters():
+        if parameter.ndim in (4, 5):
+            layout = channels_last(parameter.ndim - 2)
+            parameter.data = parameter.data.to(memory_format=layout)
+    return network
 
 
 def unet(
@@ -50,14 +63,14 @@ def monai_unet(plan: Plan, **arguments: Any) -> nn.Module:
     from monai.networks.nets.unet import UNet as Network
 
     defaults = {"channels": (16, 32, 64, 128), "strides": (2, 2, 2), "num_res_units": 2, "norm": "batch"}
-    return _flat(plan, Network(**_sizes(plan), **(defaults | arguments)))  # type: ignore[arg-type]
+    return flat(plan, Network(**sizes(plan), **(defaults | arguments)))  # type: ignore[arg-type]
 
 
 def segresnet(plan: Plan, **arguments: Any) -> nn.Module:
     """MONAI's SegResNet."""
     from monai.networks.nets.segresnet import SegResNet
 
-    return _flat(plan, SegResNet(**_sizes(plan), **arguments))
+    return flat(plan, SegResNet(**sizes(plan), **arguments))
 
 
 def dynunet(plan: Plan, **arguments: Any) -> nn.Module:
@@ -69,29 +82,16 @@ def dynunet(plan: Plan, **arguments: Any) -> nn.Module:
     strides = [s[:cut] for s in strides or [[1] * 3, [2] * 3, [2] * 3]]
     kernels = [k[:cut] for k in kernels or [[3] * 3] * len(strides)]
     made = DynUNet(
-        **_sizes(plan), kernel_size=kernels, strides=strides, upsample_kernel_size=strides[1:], **arguments
+        **sizes(plan), kernel_size=kernels, strides=strides, upsample_kernel_size=strides[1:], **arguments
     )
-    return _flat(plan, made)
+    return flat(plan, made)
 
 
-def resnet(plan: Plan, depth: int = 10, **arguments: Any) -> nn.Module:
-    """MONAI's ResNet-10/18/34/50 as a classifier of whole images."""
-    from monai.networks import nets
+def swinunetr(plan: Plan, **arguments: Any) -> nn.Module:
+    """MONAI's SwinUNETR; sides of the patch must be multiples of 32."""
+    from monai.networks.nets.swin_unetr import SwinUNETR
 
-    make = getattr(nets, f"resnet{depth}")
-    network = make(
-        spatial_dims=plan.dimensions, n_input_channels=len(plan.channels), num_classes=plan.outputs,
-        **({"widen_factor": 0.5} | arguments),
-    )  # fmt: skip
-    return _flat(plan, network)
-
-
-def densenet(plan: Plan, depth: int = 121, **arguments: Any) -> nn.Module:
-    """MONAI's DenseNet as a classifier of whole images."""
-    from monai.networks import nets
-
-    make = getattr(nets, f"DenseNet{depth}")
-    return _flat(plan, make(**_sizes(plan), **arguments))
+    return flat(plan, SwinUNETR(**sizes(plan), **arguments))
 
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
@@ -99,33 +99,16 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "monai_unet": monai_unet,
     "segresnet": segresnet,
     "dynunet": dynunet,
-    "resnet": resnet,
-    "densenet": densenet,
+    "swinunetr": swinunetr,
+    "joint_unet": joint_unet,
+    "resnet": classifiers.resnet,
+    "densenet": classifiers.densenet,
+    "efficientnet": classifiers.efficientnet,
+    "senet": classifiers.senet,
+    "vit": classifiers.vit,
+    "slices_lstm": slices_lstm,
+    "slices_attention": slices_attention,
 }
-
-
-class _Flat(nn.Module):
-    """A network of flat images behind our three-axis interface."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.network(x.squeeze(-1))
-        return y.unsqueeze(-1) if y.ndim == 4 else y
-
-
-def _flat(plan: Plan, network: nn.Module) -> nn.Module:
-    return _Flat(network) if plan.dimensions == 2 else network
-
-
-def _sizes(plan: Plan) -> dict[str, int]:
-    return {
-        "spatial_dims": plan.dimensions,
-        "in_channels": len(plan.channels),
-        "out_channels": plan.outputs,
-    }
 
 
 def _check_arguments(function: Callable[..., nn.Module], plan: Plan) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from medseg.core.files import read_json
 from medseg.data.plan import Plan, Triple
 
+UNKNOWN = -100
+"""Target of a case whose class is not known: torch's cross-entropy leaves it out."""
 MARGIN = 1.25
 """Side of the window read, in patch sides: what a turned or enlarged patch reaches."""
 
@@ -51,18 +53,32 @@ class PreparedCase:
         """Patient key; cases of one patient are never on both sides of a split."""
         return str(self.info["patient"])
 
+    def class_target(self, plan: Plan) -> Any:
+        """Index of the case's class, or 0 and 1 for each class where a case may have several.
+
+        `UNKNOWN` (in each place) where the case has no class.
+        """
+        found = self.info["class_indices"]
+        if not plan.multilabel:
+            return UNKNOWN if not found else found[0]
+        if found is None:
+            return np.full(len(plan.classes), UNKNOWN, np.int64)
+        return np.isin(np.arange(len(plan.classes)), found).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class Drawn:
     """Windows of one step, before augmentation.
 
-    ``image [B, C, *window]`` float32; ``target [B, *window]`` uint8, or class indices ``[B]``;
-    ``seeds [B]`` for what augmentation draws.
+    ``image [B, C, *window]`` float32; ``target [B, *window]`` uint8, or class indices ``[B]`` (several
+    classes a case: ``[B, classes]`` of 0 and 1); ``seeds [B]`` for what augmentation draws; ``classes`` as
+    the target of a classification, for plans that know classes beside their labels.
     """
 
     image: NDArray[np.float32]
     target: NDArray[Any]
     seeds: NDArray[np.int64]
+    classes: NDArray[Any] | None = None
 
 
 class Sampler:
@@ -92,8 +108,9 @@ class Sampler:
         """The windows of one step."""
         places = range(step * self.batch, (step + 1) * self.batch)
         parts = [self._one(epoch, place) for place in places]
-        images, targets, seeds = zip(*parts, strict=True)
-        return Drawn(np.stack(images), np.stack(targets), np.array(seeds, np.int64))
+        images, targets, seeds, classes = zip(*parts, strict=True)
+        drawn = Drawn(np.stack(images), np.stack(targets), np.array(seeds, np.int64))
+        return replace(drawn, classes=np.stack(classes)) if self.plan.classes else drawn
 
     def epoch(self, epoch: int, steps: range) -> Iterator[Drawn]:
         """The steps of an epoch in order, read one ahead by a thread."""
@@ -104,24 +121,45 @@ class Sampler:
                 ahead = reader.submit(self.draw, epoch, step + 1) if step + 1 < steps.stop else None
                 yield now.result()
 
-    def _one(self, epoch: int, place: int) -> tuple[NDArray[np.float32], Any, int]:
+    def _one(self, epoch: int, place: int) -> tuple[NDArray[np.float32], Any, int, Any]:
         case = self.cases[self._turn(epoch, place)]
         rng = np.random.default_rng([self.seed, 1, epoch, place])
         seed = int(rng.integers(2**62))
         shape = case.image.shape[1:]
+        known = case.class_target(self.plan) if self.plan.classes else None
         if self.plan.task == "classification":
-            return cut(case.image, _middle(shape), self.window), case.info["class_index"], seed
+            return cut(case.image, _middle(shape), self.window), known, seed, known
         wants = (place % self.batch) < self.foreground * self.batch
         centre = self._centre(case, rng, wants)
         start = [c - p // 2 for c, p in zip(centre, self.plan.patch, strict=True)]
         middle = [_inside(s, p, n) + p / 2 for s, p, n in zip(start, self.plan.patch, shape, strict=True)]
         image = cut(case.image, middle, self.window)
-        return image, cut(case.reference[None], middle, self.window, np.uint8)[0], seed
+        return image, cut(case.reference[None], middle, self.window, np.uint8)[0], seed, known
 
     def _turn(self, epoch: int, place: int) -> int:
-        """Which case: every one once before any comes again."""
+        """Which case: every one once before any comes again; with balanced classes, within its class."""
+        if self.plan.balance == "sampling":
+            return self._balanced(epoch, place)
         turn, n = divmod(place, len(self.cases))
         return int(np.random.default_rng([self.seed, 0, epoch, turn]).permutation(len(self.cases))[n])
+
+    def _balanced(self, epoch: int, place: int) -> int:
+        """One case of each class in every round, the classes of a round in an order of their own."""
+        classes = self._by_class
+        turn, n = divmod(place, len(classes))
+        kind = int(np.random.default_rng([self.seed, 3, epoch, turn]).permutation(len(classes))[n])
+        again, n = divmod(turn, len(classes[kind]))
+        order = np.random.default_rng([self.seed, 4, epoch, again, kind]).permutation(len(classes[kind]))
+        return classes[kind][int(order[n])]
+
+    @cached_property
+    def _by_class(self) -> list[list[int]]:
+        """Places of the cases of each class that has any."""
+        found: dict[int, list[int]] = {}
+        for place, case in enumerate(self.cases):
+            for index in case.info["class_indices"] or ():
+                found.setdefault(index, []).append(place)
+        return [found[index] for index in sorted(found)]
 
     def _centre(self, case: PreparedCase, rng: np.random.Generator, wants: bool) -> NDArray[np.int64]:
         if wants and len(case.foreground):

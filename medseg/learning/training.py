@@ -18,6 +18,7 @@ from medseg.core.progress import meter
 from medseg.data.plan import Plan
 from medseg.learning.devices import keep_memory, seed_everything
 from medseg.learning.job import Job, Start, Term
+from medseg.learning.joint import terms_of
 from medseg.learning.model import save_model
 from medseg.learning.monitor import set_aside
 from medseg.learning.sampling import PreparedCase
@@ -79,7 +80,7 @@ def train_model(
     trained, monitored = set_aside(cases, training.monitor, plan, training.seed)
     if not trained:
         raise MedsegError("there is no case to train on", mend="check which cases were refused at ingest")
-    job = Job(trained, monitored, plan, training, device, out, start, terms)
+    job = Job(trained, monitored, plan, training, device, out, start, (*terms, *terms_of(plan)))
     job.resume()
     info = {
         "plan": plan.model_dump(mode="json"),
@@ -87,6 +88,7 @@ def train_model(
         "device": str(device),
         "data_digest": data_digest,
         "history": job.history,
+        **({"start": _numbers(job.start.account)} if job.start else {}),
     }
     _tell(observers, "on_start", info)
     with _stop_on_sigterm() as stop, meter(f"train {name}", total=1000, unit="‰", quiet=quiet) as bar:
@@ -103,7 +105,7 @@ def _card(name: str, job: Job, data_digest: str) -> dict[str, Any]:
     from medseg.core.version import __version__
 
     plan, best = job.plan, job.state.facts["best"]
-    classes = {"classes": list(plan.classes)} if plan.task == "classification" else {}
+    classes = {"classes": list(plan.classes)} if plan.classes else {}
     return {
         "name": name,
         "version": __version__,
@@ -126,6 +128,11 @@ def _card(name: str, job: Job, data_digest: str) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in job.state.network.parameters()),
         **({"start": dict(job.start.account)} if job.start else {}),
     }
+
+
+def _numbers(account: Mapping[str, Any]) -> dict[str, Any]:
+    """An account of carried weights without its remarks: what is told while the training is watched."""
+    return {k: v for k, v in account.items() if k not in ("adapted", "left", "unused")}
 
 
 def _figures(history: Sequence[Mapping[str, float]], out: Path) -> list[Path]:

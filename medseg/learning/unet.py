@@ -59,9 +59,15 @@ class UNet(nn.Module):
         self.head = nn.ModuleList([_conv(dimensions)(widths[i], outputs, 1) for i in levels])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        if self.dimensions == 2:
-            x = x.squeeze(-1)
-        features = self.decoder(self.encoder(x))
+        return self.decoded(self.encoded(x))
+
+    def encoded(self, x: Tensor) -> list[Tensor]:
+        """Features of each level, the finest first."""
+        return self.encoder(x.squeeze(-1) if self.dimensions == 2 else x)
+
+    def decoded(self, encoded: list[Tensor]) -> Tensor | list[Tensor]:
+        """Logits from the features of each level."""
+        features = self.decoder(encoded)
         heads = list(self.head) if self.training else list(self.head)[:1]
         logits = [head(f) for head, f in zip(heads, features, strict=False)]
         if self.dimensions == 2:

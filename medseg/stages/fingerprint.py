@@ -14,7 +14,7 @@ from medseg.data.ingested import read_ingested
 NAME = "fingerprint.json"
 
 
-@stage(version=2)
+@stage(version=3)
 def fingerprint(ingested: Artifact, *, label_values: tuple[int, ...], out: Path) -> None:
     """Measure one case: shape, spacing, intensities, foreground."""
     case = read_ingested(ingested.path)

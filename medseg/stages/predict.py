@@ -1,4 +1,4 @@
-"""Stage ``predict``: an ingested case and one or more models -> ``mask.nii.gz`` or ``probabilities.json``."""
+"""Stage ``predict``: an ingested case and models -> ``mask.nii.gz`` or (and) ``probabilities.json``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from medseg.core.files import write_json
 from medseg.core.stage import Artifact, stage
 from medseg.core.values import digest
 from medseg.data.ingested import read_ingested
+from medseg.data.plan import MASK
 from medseg.imaging.image import write_image
 from medseg.learning.settings import Prediction
 
@@ -27,11 +28,12 @@ def predict(item: tuple[Artifact, ...], *, prediction: Prediction, device: str =
     """
     ingested, *folders = item
     models = _models(folders, device)
-    image = read_ingested(ingested.path, with_mask=False).image
-    if models.task == "classification":
-        write_json(out / "probabilities.json", models.classify(image, prediction))
-    else:
-        write_image(models.segment(image, prediction), out / "mask.nii.gz")
+    of_mask = models.plan.region == MASK
+    case = read_ingested(ingested.path, with_mask=of_mask)
+    if models.classifies:
+        write_json(out / "probabilities.json", models.classify(case.image, prediction, case.mask))
+    if models.task == "segmentation":
+        write_image(models.segment(case.image, prediction), out / "mask.nii.gz")
 
 
 def _models(folders: list[Artifact], device: str) -> Any:

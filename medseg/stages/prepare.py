@@ -14,6 +14,7 @@ import numpy as np
 from medseg.core.errors import CaseError
 from medseg.core.files import write_json, written_whole
 from medseg.core.stage import Artifact, stage
+from medseg.data.classes import classes_of
 from medseg.data.ingested import IngestedCase, read_ingested
 from medseg.data.plan import Preparation
 from medseg.data.prepare import foreground_voxels, prepare_pair
@@ -22,7 +23,7 @@ from medseg.imaging.image import Image
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-@stage(version=2)
+@stage(version=3)
 def prepare(ingested: Artifact, *, preparation: Preparation, out: Path) -> None:
     """Normalise and resample one case; the line itself is `medseg.data.prepare.prepare`."""
     case = read_ingested(ingested.path)
@@ -36,8 +37,11 @@ def prepare(ingested: Artifact, *, preparation: Preparation, out: Path) -> None:
 
 def _facts(case: IngestedCase, image: Image, mask: Image | None, preparation: Preparation) -> dict[str, Any]:
     found = case.source.get("label_class")
-    if preparation.classes and found is not None and found not in preparation.classes:
-        raise CaseError("the case has a class the plan does not know", evidence=f"'{found}'")
+    named = classes_of(found)
+    places = {name: place for place, name in enumerate(preparation.classes)}
+    strange = [name for name in named if name not in places]
+    if preparation.classes and strange:
+        raise CaseError("the case has a class the plan does not know", evidence=f"'{strange[0]}'")
     counts = (
         [] if mask is None else np.bincount(mask.array.ravel(), minlength=len(preparation.label_values) + 1)
     )
@@ -47,7 +51,7 @@ def _facts(case: IngestedCase, image: Image, mask: Image | None, preparation: Pr
         "grid": {"shape": list(image.grid.shape), "affine": image.grid.affine.tolist()},
         "source_grid": {"shape": list(case.image.grid.shape), "affine": case.image.grid.affine.tolist()},
         "label_class": found,
-        "class_index": preparation.classes.index(found) if found in preparation.classes else None,
+        "class_indices": None if found is None else [places[n] for n in named if n in places],
         "voxels": [int(n) for n in counts],
     }
 

@@ -17,7 +17,12 @@ from medseg.data.planning import make_plan, summary
 from medseg.data.rules import MIN_SIDE, levels
 from medseg.imaging.labels import labels
 
-COHORT = SimpleNamespace(task="segmentation", channels=("MR",), labels=labels(a=1, b=2), classes=(), cases=())
+COHORT = SimpleNamespace(
+    task="segmentation", channels=("MR",), labels=labels(a=1, b=2), classes=(), cases=(), multilabel=False
+)
+CLASSES = SimpleNamespace(
+    task="classification", channels=("MR",), labels=(), classes=("x", "y"), cases=(), multilabel=False
+)
 
 
 def _cases(
@@ -140,9 +145,8 @@ def test_the_order_of_the_cases_does_not_matter():
 
 
 def test_classification_takes_the_whole_image_as_one_patch():
-    cohort = SimpleNamespace(task="classification", channels=("MR",), labels=(), classes=("x", "y"), cases=())
     cases = [c.but(box=None, voxels={}, volume_ml={}) for c in _cases(shape=(300, 200, 1))]
-    plan = make_plan(cases, cohort)
+    plan = make_plan(cases, CLASSES)
     assert plan.network == "resnet"
     assert plan.outputs == 2
     assert plan.patch[2] == 1

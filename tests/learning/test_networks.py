@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from small_patients import small_plan
+from test_classifiers import SMALL as CLASSIFYING
 from torch import nn
 
 from medseg.core.errors import MedsegError
@@ -24,22 +25,8 @@ def test_a_segmentation_network_gives_logits_for_every_voxel(name, patch):
     assert network(torch.zeros(2, 1, *patch)).shape == (2, 3, *patch)
 
 
-@pytest.mark.parametrize("patch", [(32, 32, 32), (32, 32, 1)])
-@pytest.mark.parametrize("name", ["resnet", "densenet"])
-def test_a_classification_network_gives_logits_for_the_image(name, patch):
-    plan = small_plan(
-        patch,
-        task="classification",
-        labels=(),
-        classes=("a", "b", "c", "d"),
-        network=name,
-        network_arguments={},
-    )
-    assert build_network(plan).eval()(torch.zeros(2, 1, *patch)).shape == (2, 4)
-
-
-def test_every_network_is_covered_by_a_test_above():
-    assert set(NETWORKS) == {*SEGMENTING, "resnet", "densenet"}
+def test_every_network_is_covered_by_a_test():
+    assert set(NETWORKS) == {*SEGMENTING, *CLASSIFYING, "joint_unet"}
 
 
 def test_a_dotted_name_is_a_network_too():

@@ -59,7 +59,10 @@ def _ingested(root: Path, case: int, label_class: str | None = None) -> Artifact
 
 def _cohort(**more):
     return SimpleNamespace(
-        **({"task": "segmentation", "channels": ("MR",), "labels": LABELS, "classes": (), "cases": ()} | more)
+        **(
+            {"task": "segmentation", "channels": ("MR",), "labels": LABELS, "classes": (), "cases": ()} | more
+        ),
+        multilabel=False,
     )
 
 
