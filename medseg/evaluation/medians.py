@@ -25,6 +25,8 @@ def median_interval(values: Floats, patients: Sequence[str], *, confidence: floa
         None with a note where there are too few cases or patients for the level: below 6 for 95 %.
     """
     n = len(values)
+    if n > 1 and np.ptp(values) == 0:
+        return Interval(float(values[0]), float(values[0]), "point", "all values are equal")
     several = len(set(patients)) < n
     rank = _clustered_rank(values, patients, confidence) if several else _binomial_rank(n, confidence)
     if rank < 1:
@@ -50,7 +52,9 @@ def _clustered_rank(values: Floats, patients: Sequence[str], confidence: float) 
     middle = np.median(values)
     below = (values < middle) + 0.5 * (values == middle)
     error = standard_error(np.bincount(who, below - below.mean()) / len(values))
-    if not error > 0:  # one patient, or all of them alike
+    if not np.isfinite(error):  # one patient
         return 0
+    if error == 0:  # every patient has as much above as below: as if cases were independent
+        return _binomial_rank(len(values), confidence)
     share = 0.5 - t_of((1 + confidence) / 2, int(who.max())) * error
     return int(np.floor(len(values) * share + 0.5))

@@ -104,6 +104,23 @@ def test_independent_cases_of_patients_count_almost_fully():
     assert widths[1] == pytest.approx(widths[0], rel=0.2)
 
 
+def test_partly_alike_cases_of_a_patient_count_in_between():
+    rng = np.random.default_rng(4)
+    names = np.repeat([f"p{i:02d}" for i in range(30)], 2)
+    difference = np.repeat(rng.normal(0, 1, 30), 2) + rng.normal(0, 1, 60)
+    found = bland_altman(difference, np.zeros(60), names.tolist())
+    pairs = difference.reshape(30, 2)
+    within = np.sum((pairs - pairs.mean(1, keepdims=True)) ** 2) / 30
+    shared = (2 * np.var(pairs.mean(1), ddof=1) - within) / 2
+    correlation = shared / (shared + within)
+    mean_size, sd_size = (60 / (1 + c) for c in (correlation, correlation**2))
+    assert found.sd == pytest.approx(np.sqrt(shared + within))
+    error = found.sd / np.sqrt(mean_size)
+    far = stats.nct.ppf(0.975, sd_size - 1, 1.959964 * np.sqrt(mean_size)) * error
+    assert found.upper_interval.high == pytest.approx(found.bias + far, rel=1e-4)
+    assert found.bias_interval.high == pytest.approx(found.bias + stats.t.ppf(0.975, 29) * error)
+
+
 def test_nothing_and_almost_nothing():
     assert bland_altman(np.zeros(0), np.zeros(0)) is None
     two = bland_altman(np.array([1.0, 2.0]), np.array([1.0, 1.0]))

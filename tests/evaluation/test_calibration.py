@@ -71,6 +71,19 @@ def test_the_intervals_of_recalibration_are_over_patients():
         assert getattr(twice, name).limits == pytest.approx(getattr(once, name).limits, abs=1e-6)
 
 
+def test_the_variance_is_the_sandwich_over_patients():
+    truth, p = drawn(60)
+    found = recalibration(truth, p, names(60))
+    x = np.stack([np.ones(60), logit(p)], axis=1)
+    fitted = expit(x @ [found.intercept, found.slope])
+    bread = np.linalg.inv(x.T @ (x * (fitted * (1 - fitted))[:, None]))
+    scores = x * (truth - fitted)[:, None]
+    variance = bread @ (scores.T @ scores) @ bread * 60 / 59
+    half = 1.959964 * np.sqrt(np.diag(variance))
+    assert found.intercept_interval.high - found.intercept == pytest.approx(half[0], rel=1e-5)
+    assert found.slope_interval.high - found.slope == pytest.approx(half[1], rel=1e-5)
+
+
 @pytest.mark.slow
 def test_the_intervals_of_recalibration_cover():
     hits = np.zeros(3)

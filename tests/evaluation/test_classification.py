@@ -125,6 +125,17 @@ def test_one_threshold_for_two_classes_is_that_of_the_last():
     assert called_well == np.sum(1 - p >= 0.7)
 
 
+def test_a_case_without_a_prediction_is_called_nothing_at_a_threshold():
+    rows, truth, p = binary()
+    rows += class_rows("lost", "lost", None, "well", ("ill", "well"))
+    found = summary_of(rows, thresholds={"ill": 0.25})
+    assert found["confusion"]["counts"][1][2] == 1
+    assert found["labels"]["well"]["sensitivity"]["n"] == (~truth).sum() + 1
+    assert found["labels"]["well"]["sensitivity"]["mean"] == pytest.approx(
+        np.sum((p < 0.25) & ~truth) / ((~truth).sum() + 1)
+    )
+
+
 def test_areas_and_calibration_stand_beside_the_rates():
     from sklearn.metrics import average_precision_score, brier_score_loss
 

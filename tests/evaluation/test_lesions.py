@@ -161,7 +161,7 @@ def test_matching_is_one_to_one_above_the_threshold_and_the_same_both_ways(a, b,
         assert value == (one & other).sum() / (one | other).sum()
 
 
-@given(arrays(float, (3, 4), elements=st.sampled_from([0.0, 0.15, 0.2, 0.25, 0.3])))
+@given(arrays(float, (3, 4), elements=st.sampled_from([0.0, 0.0, 0.1, 0.2, 0.9])))
 @settings(max_examples=60, deadline=None)
 def test_the_assignment_is_the_best_of_all(table):
     from medseg.evaluation.lesions import _one_to_one

@@ -52,6 +52,15 @@ def test_the_ceiling_stands_beside_the_model():
     assert far["within"]["share"] == pytest.approx(5 / 6)
 
 
+def test_within_means_as_good_as_the_worst_pair():
+    readers = {"r1": strip(10), "r2": strip(8), "r3": strip(10)}  # pairs: 1, and twice 8/9
+    rows = reader_rows(strip(10), readers, LABELS, Scoring(metrics=("dice", "hd95")), "a")
+    cell = ceiling(rows, Scoring())["organ"]["dice"]
+    assert cell["model_with_readers"]["mean"] == pytest.approx((2 + dice(10, 8)) / 3)
+    assert cell["within"]["share"] == 1  # better than the worst pair, not as good as the best
+    assert ceiling(rows, Scoring())["organ"]["hd95"]["within"]["share"] == 1
+
+
 def test_one_reader_makes_no_ceiling():
     rows = reader_rows(strip(9), {"r1": strip(10)}, LABELS, Scoring(), "c")
     assert {r["first"] for r in rows} == {MODEL}
