@@ -273,7 +273,8 @@ def _parsed(top: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, taking ``key=value`` wherever it stands: before or after the options."""
     args, rest = top.parse_known_args(argv)
     if hasattr(args, "words"):  # words of any kind, in any order
-        args.words, rest = [*args.words, *(t for t in rest if t[0] != "-")], [t for t in rest if t[0] == "-"]
+        args.words += [text for text in rest if not text.startswith("-")]
+        rest = [text for text in rest if text.startswith("-")]
     wrong = [text for text in rest if text.startswith("-") or "=" not in text]
     if wrong or (rest and not hasattr(args, "overrides")):
         top.error(f"not understood: {' '.join(wrong or rest)}")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.errors import CaseError, MedsegError
+from medseg.imaging.dicom_door import Gate
 from medseg.imaging.dicom_net import SUCCESS, Peer, UnreachableError, association, named, pynetdicom
 from medseg.imaging.dicom_query import SeriesFound, identifier
-from medseg.imaging.dicom_receive import Gate, Take, clear, receiving, storage_handlers, temporaries_in
+from medseg.imaging.dicom_receive import Take, clear, receiving, storage_handlers, temporaries_in
 
 GET, MOVE = "1.2.840.10008.5.1.4.1.2.2.3", "1.2.840.10008.5.1.4.1.2.2.2"
 _PLAIN = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")

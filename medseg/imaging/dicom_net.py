@@ -11,32 +11,18 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value
-
-if TYPE_CHECKING:
-    import ssl
+from medseg.imaging.dicom_tls import Tls, client_context
 
 T = TypeVar("T")
 AE_TITLE = r"^[!-\[\]-~][ -\[\]-~]{0,15}$"
 SUCCESS = 0x0000
 _TALKERS = ("pynetdicom", "dicomweb_client", "urllib3")
-
-
-class Tls(Value):
-    """Encryption of a connection, and how the two ends prove who they are: paths of PEM files."""
-
-    ca: str = ""
-    """Who vouches for the other end; empty: the authorities this system trusts."""
-    certificate: str = ""
-    """Our own certificate (a server needs one; a client where the other end asks for it)."""
-    key: str = ""
-    check_host: bool = True
-    """As client: the certificate must name the host that was called."""
 
 
 class Web(Value):
@@ -221,60 +207,6 @@ def _why_not(made: Any) -> str:
         answer = made.acceptor.primitive
         return f"refused: {getattr(answer, 'reason_str', '') or 'no reason given'}"
     return "cut off by the other end" if getattr(made, "was_connected", False) else "no connection"
-
-
-def client_context(tls: Tls) -> ssl.SSLContext:
-    """What a client needs for TLS 1.2 or newer.
-
-    Raises
-    ------
-    MedsegError
-        A file is missing or is no certificate.
-    """
-    import ssl
-
-    with _certificates():
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.check_hostname = tls.check_host
-        if tls.certificate:
-            context.load_cert_chain(tls.certificate, tls.key or None)
-    return context
-
-
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """What a server needs for TLS 1.2 or newer; with `ca`, clients must show a certificate it vouches for.
-
-    Raises
-    ------
-    MedsegError
-        There is no certificate, or a file is none.
-    """
-    import ssl
-
-    if not tls.certificate:
-        raise MedsegError(
-            "a server cannot speak TLS without a certificate", mend="add tls.certificate, tls.key"
-        )
-    with _certificates():
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(tls.certificate, tls.key or None)
-        if tls.ca:
-            context.load_verify_locations(tls.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-@contextmanager
-def _certificates() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # ssl.SSLError is one
-        raise MedsegError(
-            "a certificate or key cannot be read", evidence=type(error).__name__,
-            mend="give PEM files in tls.ca, tls.certificate and tls.key",
-        ) from error  # fmt: skip
 
 
 def persistently(work: Callable[[], T], tries: int, *, first_pause_s: float = 1.0) -> T:

@@ -6,50 +6,27 @@ decides the answer. Nothing a sender says becomes part of a path.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from medseg.core.errors import MedsegError
-from medseg.core.values import Value
-from medseg.imaging.dicom_header import DEFLATED, text_of, tolerant
-from medseg.imaging.dicom_net import Tls, at_once, pynetdicom, server_context, shut_properly
+from medseg.imaging.dicom_door import Gate, close_door, open_door, refuse_closed
+from medseg.imaging.dicom_header import text_of, tolerant
+from medseg.imaging.dicom_net import at_once, pynetdicom, shut_properly
 
 log = logging.getLogger("medseg")
 
 NOT_WANTED, NO_ROOM, NOT_UNDERSTOOD = 0x0124, 0xA700, 0xC000
 _NO_PIXELS = ("SEG", "RTDOSE", "PR", "REG", "KO")
 _TAGS = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "Rows"]
-
-
-class Gate(Value):
-    """Who may come in and how much they may bring."""
-
-    ae_title: str = "MEDSEG"
-    """Ours: a caller must ask for it."""
-    host: str = "0.0.0.0"
-    """Address to listen on."""
-    port: int = Field(default=11112, ge=0, le=65535)
-    callers: tuple[str, ...] = ()
-    """AE titles that may call; ``*`` lets any in."""
-    peers: tuple[str, ...] = ()
-    """Addresses or networks (``10.1.0.0/24``) that may connect; ``0.0.0.0/0`` lets any in."""
-    tls: Tls | None = None
-    max_object_mb: float = Field(default=2048.0, gt=0)
-    max_pdu_bytes: int = Field(default=131072, ge=4096, le=2**24)
-    max_associations: int = Field(default=8, ge=1, le=200)
-    timeout_seconds: float = Field(default=60.0, gt=0)
 
 
 @dataclass(frozen=True)
@@ -91,33 +68,18 @@ def receiving(
         The gate lets nobody in, the port is taken, or a certificate cannot be read.
     """
     refuse_closed(gate)
-    package = pynetdicom()
+    pynetdicom()
     clear(inbox)
-    entity = _entity(package, gate)
     with temporaries_in(inbox), tolerant():
-        server = _server(entity, gate, storage_handlers(gate.max_object_mb, gate.max_pdu_bytes, take, ended))
+        server = open_door(gate, storage_handlers(gate.max_object_mb, gate.max_pdu_bytes, take, ended))
         thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True)
         thread.start()
         try:
             yield server.server_address[1]
         finally:
-            _close(entity)
+            close_door(server)
             thread.join(timeout=5)
             clear(inbox)
-
-
-def refuse_closed(gate: Gate) -> None:
-    """Refuse a gate without a list of callers or of peers.
-
-    Raises
-    ------
-    MedsegError
-        A list is empty, or a peer is no address.
-    """
-    for name, said in (("callers", "their AE titles, or '*'"), ("peers", "their addresses, or 0.0.0.0/0")):
-        if not getattr(gate, name):
-            raise MedsegError(f"nobody may send: the list of {name} is empty", mend=f"add {name}: {said}")
-    _networks(gate)
 
 
 def clear(inbox: Path) -> None:
@@ -208,95 +170,6 @@ def _arrival(file: Path) -> Arrival | None:
         return None
     image = text_of(dataset, "Rows").isdecimal() and text_of(dataset, "Modality") not in _NO_PIXELS
     return Arrival(file, *uids, is_image=image)
-
-
-def _entity(package: Any, gate: Gate) -> Any:
-    entity = package.AE(ae_title=gate.ae_title)
-    entity.maximum_associations = gate.max_associations
-    entity.maximum_pdu_size = gate.max_pdu_bytes
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = gate.timeout_seconds
-    entity.require_called_aet = True
-    entity.require_calling_aet = [] if "*" in gate.callers else list(gate.callers)
-    syntaxes = accepted_syntaxes()
-    for context in package.AllStoragePresentationContexts:
-        entity.add_supported_context(context.abstract_syntax, syntaxes)
-    entity.add_supported_context("1.2.840.10008.1.1")
-    return entity
-
-
-def accepted_syntaxes() -> list[str]:
-    """Transfer syntaxes taken: all but deflated, whose size is not bounded by what arrives."""
-    package = pynetdicom()
-    return [str(uid) for uid in package.ALL_TRANSFER_SYNTAXES if uid != DEFLATED]
-
-
-def _server(entity: Any, gate: Gate, handlers: Sequence[Any]) -> Any:
-    context = server_context(gate.tls) if gate.tls else None
-    kind = _server_class(_networks(gate), gate)
-    try:
-        server = entity.make_server(
-            (gate.host, gate.port), ssl_context=context, evt_handlers=list(handlers), server_class=kind
-        )
-    except OSError as error:
-        raise MedsegError(
-            "the port cannot be listened on", evidence=f"port {gate.port}: {error.strerror}",
-            mend="give another listen.port, or stop the program that holds it",
-        ) from error  # fmt: skip
-    entity._servers.append(server)
-    return server
-
-
-def _server_class(networks: list[Any], gate: Gate) -> Any:
-    """A server that looks at the address before anything else, and lets nobody hold up the door."""
-    from pynetdicom.transport import ThreadedAssociationServer
-
-    class Door(ThreadedAssociationServer):
-        def get_request(self) -> Any:
-            connection, address = self.socket.accept()  # type: ignore[union-attr]
-            if (
-                not _allowed(address[0], networks)
-                or len(self.active_associations) >= 2 * gate.max_associations
-            ):
-                log.warning("a connection was refused: its address may not send, or too many are open")
-                connection.close()
-                raise ConnectionRefusedError
-            connection.settimeout(gate.timeout_seconds)
-            if self.ssl_context:  # hands are shaken in the association's thread, not at the door
-                connection = self.ssl_context.wrap_socket(
-                    connection, server_side=True, do_handshake_on_connect=False
-                )
-            return connection, address
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            log.warning("a connection could not be served")
-
-    return Door
-
-
-def _close(entity: Any) -> None:
-    """End what is going on: an association with a word, a connection that is none yet without one."""
-    for association in entity.active_associations:
-        if association.is_established:
-            association.abort()
-        else:
-            association.dul.socket._shutdown_socket()
-    for server in list(entity._servers):
-        server.shutdown()
-
-
-def _networks(gate: Gate) -> list[Any]:
-    try:
-        return [ipaddress.ip_network(peer, strict=False) for peer in gate.peers]
-    except ValueError as error:
-        raise MedsegError(
-            "a peer is neither an address nor a network", mend="write peers as 10.1.2.3 or 10.1.0.0/24"
-        ) from error
-
-
-def _allowed(address: str, networks: list[Any]) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    plain = getattr(ip, "ipv4_mapped", None) or ip
-    return any(plain in network for network in networks)
 
 
 def _bound(connection: Any, most: int) -> None:

@@ -30,7 +30,7 @@ _HOME = {
     "audit_cases": "medseg.workflows.looking",
     "demo": "medseg.workflows.demo",
     "pull": "medseg.workflows.pacs",
-    "push": "medseg.workflows.pacs",
+    "push": "medseg.workflows.pacs_push",
     "listen": "medseg.workflows.listening",
 }
 

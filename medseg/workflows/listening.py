@@ -20,8 +20,9 @@ from typing import Any
 from medseg.core.errors import CaseError, MedsegError
 from medseg.core.lock import lock_folder, release_folder
 from medseg.core.registry import look_up
+from medseg.imaging.dicom_door import refuse_closed
 from medseg.imaging.dicom_net import Peer, silently
-from medseg.imaging.dicom_receive import receiving, refuse_closed
+from medseg.imaging.dicom_receive import receiving
 from medseg.imaging.dicom_store import Answer, outgoing
 from medseg.workflows.listening_spool import (
     FAILED,
@@ -34,7 +35,7 @@ from medseg.workflows.listening_spool import (
     write_state,
 )
 from medseg.workflows.outcome import Outcome
-from medseg.workflows.pacs import deliver
+from medseg.workflows.pacs_push import deliver
 from medseg.workflows.pacs_settings import Listening, PacsSettings
 
 log = logging.getLogger("medseg")

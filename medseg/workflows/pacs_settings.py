@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from medseg.core.values import Value
-from medseg.imaging.dicom_net import Peer, Tls
-from medseg.imaging.dicom_receive import Gate
+from medseg.imaging.dicom_door import Gate
+from medseg.imaging.dicom_net import Peer
+from medseg.imaging.dicom_tls import Tls
 from medseg.workflows.settings import PredictSettings
 
 

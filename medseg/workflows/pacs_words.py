@@ -67,7 +67,7 @@ def _pull(args: Namespace, settings: PacsSettings, words: Words) -> Outcome:
 
 
 def _push(args: Namespace, settings: PacsSettings, words: Words) -> Outcome:
-    from medseg.workflows.pacs import push
+    from medseg.workflows.pacs_push import push
 
     if not words.places:
         raise MedsegError("push needs files or folders to send", mend="medseg pacs push FILES")

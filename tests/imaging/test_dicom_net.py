@@ -19,10 +19,12 @@ pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (pip insta
 
 from medseg.core.errors import CaseError, MedsegError
 from medseg.imaging import dicom_fetch, dicom_net, dicom_query, dicom_store, dicom_web
-from medseg.imaging.dicom_net import Peer, Tls, UnreachableError, Web
+from medseg.imaging.dicom_door import Gate
+from medseg.imaging.dicom_net import Peer, UnreachableError, Web
 from medseg.imaging.dicom_query import SeriesFound
-from medseg.imaging.dicom_receive import NO_ROOM, Arrival, Gate, receiving
+from medseg.imaging.dicom_receive import NO_ROOM, Arrival, receiving
 from medseg.imaging.dicom_store import Answer, Outgoing
+from medseg.imaging.dicom_tls import Tls, client_context, server_context
 from tests.pacs_server import AE, OURS, Archive, dcmtk, free_port, orthanc
 
 
@@ -596,9 +598,9 @@ def test_tls_on_both_sides_with_both_certificates_checked(files: list[Path], tmp
 def test_a_certificate_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_text("no certificate")
     with pytest.raises(MedsegError, match="cannot be read"):
-        dicom_net.client_context(Tls(ca=str(tmp_path / "x.pem")))
+        client_context(Tls(ca=str(tmp_path / "x.pem")))
     with pytest.raises(MedsegError, match="without a certificate"):
-        dicom_net.server_context(Tls())
+        server_context(Tls())
 
 
 # manners
