@@ -106,6 +106,9 @@ class Plane:
     tiling: int = 0
     """Tiles along a side of the picture this plane is a tile of (Siemens mosaic); 0: it is a picture."""
 
+    lut: bool = False
+    """Whether a Modality LUT of the file stands in place of slope and intercept."""
+
     def mark(self, name: str) -> Mark | None:
         """The value of a mark, or None."""
         return next((value for own, value in self.marks if own == name), None)
@@ -220,7 +223,7 @@ def _header(file: Path, dataset: Dataset, syntax: str) -> Header | None:
     # what is drawn on images lists its frames by the thousand, and its own reader looks at them
     planes = () if header.sop_class in _DRAWN else tuple(_planes(header, dataset))
     try:
-        tiles = tiles_of(planes[0], dataset) if is_mosaic(header.image_type) else planes
+        tiles = tiles_of(planes[0], dataset) if planes and is_mosaic(header.image_type) else planes
     except MosaicError as error:
         return replace(header, planes=planes, mosaic_fault=str(error))
     return replace(header, planes=tiles)
@@ -270,6 +273,7 @@ def _plane(header: Header, number: int, places: list[Dataset]) -> Plane:
         compressed=header.compressed,
         sop_uid=header.sop_uid,
         marks=marks_of(places, frame_type),
+        lut=header.modality_lut,
     )
 
 

@@ -62,7 +62,7 @@ def picture_digest(file: Path) -> str:
 
 
 def decode(file: str) -> NDArray[Any]:
-    """Decode one file in this process; bits beyond BitsStored are dropped, signs extended."""
+    """Decode one file in this process; bits that are not of the value are dropped, signs extended."""
     return decoded(opened(file))
 
 
@@ -82,19 +82,20 @@ def decoded(dataset: Dataset) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        Stored bits that do not begin at bit 0; and whatever parser and decoder raise on damaged data.
+        Stored bits beyond the allocated ones; and whatever parser and decoder raise on damaged data.
     """
     with tolerant():
         stored = int(dataset.get("BitsStored", 0) or 0)
-        if int(dataset.get("HighBit", stored - 1)) != stored - 1:
-            raise ValueError("the stored bits do not begin at bit 0")
+        high = int(dataset.get("HighBit", stored - 1))
         if stored == 1 and dataset.file_meta.TransferSyntaxUID in (RLE, DEFLATED_FRAME):
             return packed_frames(dataset)
         _choose_decoder(dataset)
         array = np.asarray(dataset.pixel_array)
         if array.ndim - (int(dataset.get("SamplesPerPixel", 1)) > 1) == 2:
             array = array[None]
-        return _within_bits(array, stored)
+        if high != stored - 1 and dataset.file_meta.TransferSyntaxUID.is_compressed:
+            raise ValueError("the stored bits of a compressed image do not begin at bit 0")
+        return _within_bits(array, stored, high)
 
 
 # the faster ones, and those that refuse damaged streams; GDCM decodes the old JPEG, which they do not
@@ -111,9 +112,11 @@ def _choose_decoder(dataset: Dataset) -> None:
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.TransferSyntaxUID
+    options: dict[str, Any] = {"correct_unused_bits": False}  # it takes them to lie above the value
     wish = _DECODERS.get(syntax)
     if wish and wish in get_decoder(syntax).available_plugins:
-        dataset.pixel_array_options(decoding_plugin=wish)
+        options["decoding_plugin"] = wish
+    dataset.pixel_array_options(**options)
 
 
 def _name_syntax(dataset: Dataset) -> None:
@@ -127,12 +130,14 @@ def _name_syntax(dataset: Dataset) -> None:
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
-def _within_bits(array: NDArray[Any], stored: int) -> NDArray[Any]:
-    """What lies above the stored bits is not part of the value (old overlays lie there)."""
-    spare = array.dtype.itemsize * 8 - stored
-    if array.dtype.kind not in "iu" or stored < 2 or spare <= 0:
+def _within_bits(array: NDArray[Any], stored: int, high: int) -> NDArray[Any]:
+    """The value alone: what lies above its high bit and below its lowest is not part of it (old overlays)."""
+    bits = array.dtype.itemsize * 8
+    if array.dtype.kind not in "iu" or stored < 2 or stored == bits:
         return array
-    return (array << spare) >> spare
+    if not stored - 1 <= high < bits:
+        raise ValueError("the stored bits do not fit the allocated ones")
+    return (array << (bits - 1 - high)) >> (bits - stored)
 
 
 def _native(file: Path) -> NDArray[Any]:
@@ -158,11 +163,11 @@ def _plain(file: Path) -> NDArray[Any] | None:
     )
     start, length = header.pixels
     size = frames * rows * columns * (bits // 8)
-    whole = samples == 1 and bits in (8, 16, 32) and 1 < stored <= bits and high == stored - 1
+    whole = samples == 1 and bits in (8, 16, 32) and 1 < stored <= high + 1 <= bits
     if not whole or size <= 0 or not size <= length <= file.stat().st_size - start:
         return None
     array = np.fromfile(file, f"<{'i' if signed else 'u'}{bits // 8}", size // (bits // 8), offset=start)
-    return _within_bits(array.reshape(frames, rows, columns), stored)
+    return _within_bits(array.reshape(frames, rows, columns), stored, high)
 
 
 _LAYOUT: dict[str, int] = {

@@ -17,6 +17,7 @@ from medseg.imaging.dicom_parts import Part, names_of, parts_of
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.dicom_rests import leftover, refuse_incomplete, refuse_outsider
 from medseg.imaging.dicom_slices import stack
+from medseg.imaging.dicom_units import value_notes
 from medseg.imaging.dicom_verdict import modality_of, remarks, verdict
 from medseg.imaging.dicom_words import said, said_alone
 from medseg.imaging.grid import Grid
@@ -182,6 +183,7 @@ def _series(part: Part, name: str, headers: Sequence[Header], policy: DicomPolic
     made = stack(part.planes, policy)
     first = headers[0]
     remarked = dict.fromkeys(remark for header in headers for remark in remarks(header))
+    remarked |= dict.fromkeys(value_notes(first.file))
     derived = sum(plane.image_type[:1] == ("DERIVED",) for plane in made.planes)
     mixed = f"{derived} of {len(made.planes)} images are derived from others"
     return Series(

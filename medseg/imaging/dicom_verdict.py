@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from medseg.imaging.dicom_header import DEFLATED, Header, Plane
+from medseg.imaging.dicom_lut import lut_fault
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
 from medseg.imaging.image import MAX_VOXELS
 
@@ -123,6 +124,8 @@ def remarks(header: Header) -> Iterator[str]:
         yield f"taken as asked for, though there may be text in the picture: {_stated(header)}"
     if is_capture(header):
         yield "a secondary capture, taken as asked for: its values are those of a screen or a scanned film"
+    if header.modality_lut:
+        yield "grey values by the Modality LUT of the files"
     if header.sop_class in _FOR_PROCESSING:
         yield "for processing: raw values of the detector; the same shot for presentation is another case"
     if not header.frame_of_reference:
@@ -175,8 +178,8 @@ def _faults(header: Header) -> Iterator[str]:
         yield f"colour image ({header.samples} samples a pixel): only grey values can be used"
     if header.photometric == "MONOCHROME1":
         yield "MONOCHROME1: grey values run from white to black in an image of slices"
-    if header.modality_lut:
-        yield "a Modality LUT stands in place of slope and intercept"
+    if header.modality_lut and (broken := lut_fault(header.file)):
+        yield broken
     tiled = header.frames == 1 and any(plane.tiling for plane in header.planes)
     if len(header.planes) != header.frames and not tiled:
         yield f"{header.frames} frames in the file, but positions for {len(header.planes)}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
 from medseg.imaging.dicom_header import Plane
+from medseg.imaging.dicom_lut import ModalityLut, modality_lut
 from medseg.imaging.dicom_mosaic import cut
 from medseg.imaging.dicom_pixels import stored_one_by_one
 from medseg.imaging.dicom_series import Series
@@ -85,6 +86,9 @@ def _put(stored: NDArray[Any], plane: Plane, out: NDArray[np.float32]) -> int:
             evidence=f"{picture.shape[1:]} for {out.shape} (rows, columns)",
         )
     frame = picture[plane.frame]
+    if plane.lut:
+        out[:] = _table(plane).looked_up(frame)
+        return 0
     if _is_exact(frame, plane):
         np.multiply(frame, np.float32(plane.slope), out=out)
         np.add(out, np.float32(plane.intercept), out=out)
@@ -92,6 +96,13 @@ def _put(stored: NDArray[Any], plane: Plane, out: NDArray[np.float32]) -> int:
     with np.errstate(over="ignore", invalid="ignore"):
         out[:] = frame.astype(np.float64) * plane.slope + plane.intercept
     return int(out.size - np.isfinite(out).sum())
+
+
+def _table(plane: Plane) -> ModalityLut:
+    try:
+        return modality_lut(plane.file)
+    except Exception as error:  # it was sound when it was found: the file is another one now
+        raise CaseError("the Modality LUT cannot be read", file=str(plane.file)) from error
 
 
 def _is_exact(frame: NDArray[Any], plane: Plane) -> bool:

@@ -195,6 +195,60 @@ def dataset_bits(dataset: pydicom.Dataset, stored: int) -> np.ndarray:
     return raw.reshape(1, dataset.Rows, dataset.Columns)
 
 
+def test_stored_bits_may_lie_at_the_upper_end(series_folder):
+    file = sorted(series_folder.iterdir())[0]
+    dataset = pydicom.dcmread(file)
+    values = np.frombuffer(dataset.PixelData, np.uint16)  # of twelve bits
+    dataset.PixelData = (values << 4 | 0xF).astype(np.uint16).tobytes()
+    dataset.BitsStored, dataset.HighBit = 12, 15
+    dataset.save_as(file)
+    for read in (stored_values([file], False, 0)[0], decode(str(file))):
+        assert np.array_equal(read.ravel(), values)
+
+
+def with_lut(folder: Path, values: list[int], first: int = 0, **elements) -> None:
+    """A table in place of slope and intercept in every file, of values up to 15."""
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+        stored = np.frombuffer(dataset.PixelData, np.uint16) % 16
+        dataset.PixelData = stored.astype(np.uint16).tobytes()
+        table = pydicom.Dataset()
+        table.add_new("LUTDescriptor", "US", [len(values), first, 16])
+        table.add_new("ModalityLUTType", "LO", "US")
+        table.add_new("LUTData", "US", values)
+        dataset.ModalityLUTSequence = [table]
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(file)
+
+
+def test_a_modality_lut_takes_the_place_of_slope_and_intercept(series_folder):
+    values = [n * n + 1 for n in range(12)]
+    with_lut(series_folder, values, first=2)
+    series, left_out = find_series(series_folder)
+    image = read_series(series[0])
+    assert left_out == []
+    assert "grey values by the Modality LUT of the files" in series[0].notes
+    for number, file in enumerate(sorted(series_folder.iterdir())):
+        stored = pydicom.dcmread(file).pixel_array.T
+        expected = np.array(values)[np.clip(stored.astype(int) - 2, 0, 11)]
+        assert np.array_equal(image.array[0, :, :, number], expected)
+
+
+@pytest.mark.parametrize("spoil", ["length", "slope"])
+def test_a_modality_lut_that_is_not_well_formed_is_refused(series_folder, spoil):
+    with_lut(series_folder, list(range(10)), **({"RescaleSlope": 2} if spoil == "slope" else {}))
+    if spoil == "length":
+        for file in series_folder.iterdir():
+            dataset = pydicom.dcmread(file)
+            dataset.ModalityLUTSequence[0].LUTDescriptor = [300, 0, 16]
+            dataset.save_as(file)
+    series, left_out = find_series(series_folder)
+    assert series == []
+    assert "Modality LUT" in left_out[0].reason and left_out[0].status == "refused"
+
+
 def test_a_copy_has_the_same_digest_in_other_headers_and_another_picture_has_not(series_folder):
     first, second, _ = sorted(series_folder.iterdir())
     before = picture_digest(first)
