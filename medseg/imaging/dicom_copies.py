@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.core.errors import CaseError
-from medseg.imaging.dicom_header import Plane
+from medseg.imaging.dicom_header import Plane, syntax_of
 from medseg.imaging.dicom_pixels import picture_digest, stored_one_by_one
 
 _TIMELESS = ("content", "instance")  # marks that a second sending may change
@@ -74,9 +74,9 @@ def _places(planes: list[Plane]) -> list[Hashable]:
 
 
 def _pictures(files: list[list[Plane]]) -> list[str]:
-    """A name for the picture of each file; decoded first where some are compressed and some are not."""
+    """A name for the picture of each file; decoded first where they are written in several syntaxes."""
     firsts = [some[0] for some in files]
-    if len({plane.compressed for plane in firsts}) == 1:
+    if len({syntax_of(plane.file) for plane in firsts}) == 1:
         return [f"{picture_digest(p.file)} {p.slope} {p.intercept}" for p in firsts]
     claimed = max(4 * len(some) * some[0].rows * some[0].columns for some in files)
     names: dict[Path, str] = {}

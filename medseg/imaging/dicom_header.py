@@ -155,7 +155,7 @@ def read_header(file: Path) -> Header | None:
         if not is_dicom(file):
             return None
         with tolerant():
-            syntax = _syntax(file)
+            syntax = syntax_of(file)
             if syntax == DEFLATED:
                 return _unfolded(file)
             dataset = dcmread(file, stop_before_pixels=True, specific_tags=_ALL_TAGS, force=True)
@@ -169,7 +169,8 @@ def _asked() -> dict[int, str]:
     return wanted(_ALL_TAGS)
 
 
-def _syntax(file: Path) -> str:
+def syntax_of(file: Path) -> str:
+    """The transfer syntax UID that a file with a preamble states; else empty."""
     from pydicom.filereader import read_file_meta_info
 
     with file.open("rb") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -57,6 +58,27 @@ def test_a_mosaic_in_every_syntax_is_the_same_volume(shared_data, number):
     (values,), affine = reference(folder / "ref" / "1.nii.gz")
     image = read_series(series_of_files([folder / "series" / f"{number}.dcm"]))
     assert agrees(image, values, affine)
+
+
+@pytest.mark.parametrize("numbers", [range(1, 10), range(4, 10), (1, 3)], ids=["all", "compressed", "endian"])
+def test_one_mosaic_in_several_syntaxes_is_one_volume_and_copies(shared_data, tmp_path, numbers):
+    folder = shared_data / "dicom" / "mr_transfer_syntaxes"
+    for number in numbers:
+        shutil.copy(folder / "series" / f"{number}.dcm", tmp_path)
+    (values,), affine = reference(folder / "ref" / "1.nii.gz")
+    (series,), left_out = find_series(tmp_path)
+    assert left_out == []
+    assert "exact copies of images left out" in series.notes[0]
+    assert agrees(read_series(series), values, affine)
+
+
+def test_two_time_points_of_a_mosaic_are_two_volumes(shared_data):
+    folder = shared_data / "dicom_cases" / "mr_mosaic_axial"
+    found, left_out = find_series(folder / "dicom")
+    expected = [reference(folder / f"reference_00{number}.nii.gz") for number in (0, 1)]
+    images = [read_series(series) for series in found]
+    assert left_out == []
+    assert [sum(agrees(i, v[0], affine) for i in images) for v, affine in expected] == [1, 1]
 
 
 def test_the_private_header_says_what_nibabel_reads(shared_data):

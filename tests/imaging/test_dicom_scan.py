@@ -37,7 +37,7 @@ def series_folder(tmp_path) -> Path:
 def slow_header(file: Path) -> Header | None:
     """The header by the general parser alone."""
     with tolerant():
-        syntax = dicom_header._syntax(file)
+        syntax = dicom_header.syntax_of(file)
         tags = dicom_header._ALL_TAGS
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
         return dicom_header._header(file, dataset, syntax)
