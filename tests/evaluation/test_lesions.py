@@ -161,6 +161,13 @@ def test_matching_is_one_to_one_above_the_threshold_and_the_same_both_ways(a, b,
         assert value == (one & other).sum() / (one | other).sum()
 
 
+def test_two_small_overlaps_are_more_than_a_large_one():
+    from medseg.evaluation.lesions import _one_to_one
+
+    kept = _one_to_one(np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([0.9, 0.1, 0.1]))
+    assert kept.tolist() == [1, 2]
+
+
 @given(arrays(float, (3, 4), elements=st.sampled_from([0.0, 0.0, 0.1, 0.2, 0.9])))
 @settings(max_examples=60, deadline=None)
 def test_the_assignment_is_the_best_of_all(table):

@@ -104,6 +104,8 @@ def test_ties_at_the_median_count_half():
     values = np.concatenate([np.zeros(8), np.ones(24), np.full(8, 2.0)])
     names = np.repeat([f"p{i}" for i in range(20)], 2).tolist()
     assert median_interval(values, names).limits == [1, 1]
+    thirds = np.repeat([0.0, 1.0, 2.0], [26, 24, 26])  # of 38 patients; as all or nothing they give 0
+    assert median_interval(thirds, np.repeat([f"p{i}" for i in range(38)], 2).tolist()).limits == [1, 1]
     assert median_interval(np.ones(12), names[:12]).method == "point"
     balanced = median_interval(np.tile([0.0, 1.0], 20) + np.arange(40) / 100, names)
     assert balanced.low < balanced.high
