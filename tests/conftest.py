@@ -72,6 +72,16 @@ def tiny_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of eighteen small pictures in three classes. Read-only."""
+    from medseg.data.phantom import write_class_phantoms
+
+    folder = tmp_path_factory.mktemp("pictures")
+    write_class_phantoms(folder, 18, classes=3, seed=6, format="png", size="tiny")
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tiny_dicom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on tiny DICOM phantoms: ingest to report and DICOM SEG. Read-only."""
     from medseg.core.config import load_config

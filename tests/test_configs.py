@@ -16,7 +16,7 @@ from tests.conftest import QUICK
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-ALL = 8
+ALL = 11
 MODELS = {"validation": Acceptance, "selection": Selection, "pacs": PacsSettings}
 RECIPES = [file for file in FILES if file.parent.name not in MODELS]
 
@@ -32,10 +32,11 @@ def test_every_recipe_is_valid(file: Path) -> None:
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda f: f.stem)
 def test_every_recipe_runs_on_phantoms(
-    file: Path, tiny_msd: Path, tiny_dicom: Path, tiny_classes: Path, tmp_path: Path
+    file: Path, tiny_msd: Path, tiny_dicom: Path, tiny_classes: Path, tiny_pictures: Path, tmp_path: Path
 ) -> None:
     settings = load_config(TrainSettings, file)
-    roots = {"msd": tiny_msd, "dicom": tiny_dicom, "csv": tiny_classes}
+    table = tiny_pictures if file.stem.endswith("_2d") else tiny_classes
+    roots = {"msd": tiny_msd, "dicom": tiny_dicom, "csv": table}
     quick = [word for word in QUICK if settings.task == "segmentation" or not word.startswith("plan.")]
     quick += ["split.folds=2"] if settings.split.folds > 1 else []
     words = [f"cohort.root={roots[settings.cohort.format]}", *quick, "tracking.enabled=false"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.errors import CaseError
 from medseg.core.registry import look_up
+from medseg.data.harmonise import matched
 from medseg.data.plan import IMAGE, MASK, Preparation
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical, same_place
@@ -47,7 +48,8 @@ def prepare(image: Image, preparation: Preparation, mask: Image | None = None) -
             "the image does not have the channels the plan asks for",
             evidence=f"{len(image.array)} channels, the plan has {', '.join(preparation.channels)}",
         )
-    image = canonical(region_of(image, mask, preparation))
+    region = preparation.region, preparation.margin_mm, preparation.channels
+    image = canonical(region_of(image, mask, *region))
     channels = zip(preparation.channels, image.array, strict=True)
     array = np.stack([_normalised(name, values, preparation) for name, values in channels])
     return resample(image.but(array), prepared_grid(image.grid, preparation), order=3, antialias=True)
@@ -87,28 +89,34 @@ def prepare_pair(image: Image, mask: Image | None, preparation: Preparation) -> 
     return prepared, prepare_mask(mask, preparation)
 
 
-def region_of(image: Image, mask: Image | None, preparation: Preparation) -> Image:
-    """The part of an image that is looked at: all of it, or the box of a mask with a margin in mm.
+def region_of(
+    image: Image, mask: Image | None, region: str, margin_mm: float, channels: Sequence[str]
+) -> Image:
+    """The part of an image that is looked at (`Plan.region`): all of it, or a mask's box and a margin.
 
     Raises
     ------
     CaseError
         There is no mask, or nothing in it.
     """
-    if preparation.region == IMAGE:
+    if region == IMAGE:
         return image
-    if preparation.region == MASK:
+    if region == MASK:
         inside = None if mask is None else mask.array[0] > 0
     else:
-        values = image.array[preparation.channels.index(preparation.region)]
-        inside = values > values.min()
+        inside = above_lowest(image.array[list(channels).index(region)])
     if inside is None or not inside.any():
         raise CaseError(
             "the plan looks at the foreground of a mask, and the case has none",
             evidence="no mask was given" if inside is None else "the mask is empty",
             mend="give the mask, as reference or as the channel the plan names, or plan.region=image",
         )
-    return _cut_out(image, inside, preparation.margin_mm)
+    return _cut_out(image, inside, margin_mm)
+
+
+def above_lowest(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Foreground of a channel that is a mask: what lies above its lowest value."""
+    return np.asarray(values > values.min())
 
 
 def _cut_out(image: Image, inside: NDArray[np.bool_], margin_mm: float) -> Image:
@@ -171,6 +179,7 @@ def binary(values: Array, above: float) -> Array:
 
 INTENSITIES: Mapping[str, Callable[..., Array]] = {
     "binary": binary,
+    "matched": matched,
     "zscore": zscore,
     "window_zscore": window_zscore,
     "window_unit": window_unit,

@@ -9,6 +9,7 @@ from typing import Any
 from medseg.core.errors import CaseError
 from medseg.core.files import read_json, write_json
 from medseg.core.stage import Artifact, stage
+from medseg.data.classes import classes_of
 from medseg.evaluation.classification import class_rows
 from medseg.evaluation.pairs import Row, score_pair
 from medseg.evaluation.policy import Scoring
@@ -64,4 +65,4 @@ def _class_rows(predicted: Artifact | None, source: dict[str, Any], classes: Seq
     if source.get("label_class") is None:
         raise CaseError("the case has no class to be judged by", case=source["case"])
     found = None if predicted is None else read_json(predicted / "probabilities.json")
-    return class_rows(source["case"], source["patient"], found, source["label_class"], classes)
+    return class_rows(source["case"], source["patient"], found, classes_of(source["label_class"]), classes)
