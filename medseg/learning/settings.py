@@ -121,3 +121,34 @@ class Prediction(Value):
     mirror: tuple[Literal[0, 1, 2], ...] = ()
     """Axes to mirror for averaging: only those that training mirrored make sense."""
     precision: Precision = "float32"
+
+
+class Explaining(Value):
+    """How it is shown where a model looked, and how the picture is checked."""
+
+    outside_identity: ClassVar[frozenset[str]] = frozenset({"cases", "batch"})
+
+    method: Literal["gradcam", "gradcam++", "occlusion"] = "gradcam"
+    cases: int = Field(default=5, ge=0)
+    """Cases of a training run that are explained: the worst of those judged; 0 none."""
+    targets: tuple[str, ...] = ()
+    """Classes or labels; by default what was predicted."""
+    region: Literal["predicted", "reference"] = "predicted"
+    """Segmentation: whose voxels of the label are asked about."""
+    layer: str = ""
+    """Grad-CAM: name of the module whose features are weighed; by default the last that is not too coarse."""
+    window_mm: float | None = Field(default=None, gt=0)
+    """Occlusion: side of what is covered; by default an eighth of the longest side of the network's view."""
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Occlusion: share by which neighbouring covers overlap."""
+    fill: Literal["mean", "background", "blur"] = "mean"
+    """What hidden voxels become: the mean of the view, the median of its border, or the view blurred."""
+    blocks: int = Field(default=8, ge=2, le=64)
+    """Check: blocks along the longest side that are hidden one after another."""
+    steps: int = Field(default=8, ge=2)
+    """Check: points of a deletion curve after the first."""
+    draws: int = Field(default=10, ge=3)
+    """Check: random orders the map is held against."""
+    seed: int = Field(default=0, ge=0)
+    batch: int = Field(default=8, ge=1)
+    """Windows computed at once. Changes no result."""

@@ -1,0 +1,332 @@
+"""Where a model looked: maps on the image's own grid, each checked against chance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medseg.core.errors import MedsegError
+from medseg.core.values import nearest
+from medseg.data.plan import IMAGE, Plan, Triple
+from medseg.data.prepare import prepare
+from medseg.imaging.grid import Grid
+from medseg.imaging.image import Image, canonical
+from medseg.imaging.resample import resample, resample_labels
+from medseg.learning.explain_check import ALIKE, alike, block_ids, block_means, drawn_anew, faithfulness
+from medseg.learning.explain_maps import (
+    Map,
+    Question,
+    answers,
+    displacement,
+    filling,
+    layer_of,
+    occluded,
+    raw_map,
+)
+from medseg.learning.model import Model, Models
+from medseg.learning.sampling import cut
+from medseg.learning.settings import Explaining
+
+SHARE = 8
+"""A cover of an occlusion map is this part of the view's longest side, unless its mm are given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A map of what speaks for a target, float32 0..1 on the image's own grid, and what is known of it."""
+
+    target: str
+    map: Image
+    facts: Mapping[str, Any]
+
+    @property
+    def file(self) -> str:
+        """``gradcam_<target>.nii.gz``."""
+        method = str(self.facts["method"]).replace("+", "p")
+        return f"{method}_{re.sub('[^A-Za-z0-9._-]', '_', self.target)}.nii.gz"
+
+
+def explain(
+    models: Model | Models,
+    image: Image,
+    settings: Explaining | None = None,
+    *,
+    region: Image | None = None,
+    mask: Image | None = None,
+) -> list[Explanation]:
+    """Maps of what a model's answer rests on, a map for each target.
+
+    Parameters
+    ----------
+    models : Model or Models
+        Several are asked together: the mean of their maps, and of their probabilities.
+    image : Image
+        As for `Models.classify` or `Models.segment`.
+    settings : Explaining, optional
+    region : Image, optional
+        Segmentation: the label map whose voxels are asked about, on the image's grid; by default what
+        the models segment.
+    mask : Image, optional
+        Where the plan looks at the foreground of a mask.
+
+    Returns
+    -------
+    list of Explanation
+        One for each target; for labels that are nowhere in `region` there is none.
+
+    Raises
+    ------
+    MedsegError
+        A target or a layer that the model does not have.
+    CaseError
+        The image cannot be prepared.
+    """
+    chosen = settings or Explaining()
+    several = models if isinstance(models, Models) else Models((models,))
+    if several.task == "segmentation" and region is None:
+        region = several.segment(image)
+    asked = _Asked(several, image, chosen, region, mask)
+    return [_explained(asked, name) for name in _targets(asked)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is the same for every target of a case."""
+
+    models: Models
+    image: Image
+    settings: Explaining
+    region: Image | None
+    mask: Image | None
+
+    @property
+    def plan(self) -> Plan:
+        return self.models.plan
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The questions put to each network at one window, and where it lies."""
+
+    questions: tuple[Question, ...]
+    grid: Grid
+    share: float | None = None
+    """Segmentation: part of the region that lies in the window."""
+
+
+def _targets(asked: _Asked) -> list[str]:
+    """Names of the classes or labels to explain, in the plan's order."""
+    plan, wanted = asked.plan, asked.settings.targets
+    known = _names(plan)
+    for name in wanted:
+        if name not in known:
+            guess = nearest(name, known)
+            raise MedsegError(
+                f"the model knows no '{name}'",
+                evidence=f"it knows {', '.join(known)}",
+                mend=f"did you mean '{guess}'?" if guess else "leave explain.targets out",
+            )
+    if asked.region is not None:
+        there = set(np.unique(asked.region.array).tolist())
+        found = [label.name for label in plan.labels if label.value in there]
+        return [name for name in found if not wanted or name in wanted]
+    return [name for name in known if name in wanted] if wanted else _predicted(asked)
+
+
+def _names(plan: Plan) -> list[str]:
+    if plan.task == "classification":
+        return list(plan.classes)
+    return [label.name for label in plan.labels]
+
+
+def _predicted(asked: _Asked) -> list[str]:
+    """The most probable class; where a case may have several, all that are more likely than not."""
+    views = _views(asked, 0)
+    found = {}
+    for index, name in enumerate(asked.plan.classes):
+        found[name] = _answer(replace(views, questions=_about(views, index)))
+    likely = [name for name, p in found.items() if p >= 0.5] if asked.plan.multilabel else []
+    return likely or [max(found, key=lambda name: found[name])]
+
+
+def _explained(asked: _Asked, name: str) -> Explanation:
+    plan, settings = asked.plan, asked.settings
+    first = 0 if plan.task == "classification" else 1  # a mask's first output is the background
+    view = _views(asked, first + _names(plan).index(name))
+    layers = _layers(view, settings)
+    found, raws = _map(view, settings, layers)
+    sides = _sides_mm(view.grid)
+    check = faithfulness(view.questions, found, sides, settings)
+    drawn = _drawn_maps(asked, view, layers, found)
+    facts = {
+        "target": name,
+        "method": settings.method,
+        "layer": layers[0] if layers else None,
+        "map_shape": list(raws[0].shape),
+        "raw_max": round(float(np.mean([raw.max() for raw in raws])), 9),
+        "probability": round(_answer(view), 6),
+        "window": {"shape": list(view.grid.shape), "spacing_mm": [round(s, 6) for s in view.grid.spacing_mm]},
+        "region_share": view.share,
+        "networks": len(view.questions),
+        "faithfulness": check,
+        "weights_drawn_anew": drawn,
+        "warnings": _warnings(check, drawn),
+    }
+    return Explanation(name, _on_source(found, view.grid, asked.image), facts)
+
+
+def _views(asked: _Asked, target: int) -> _View:
+    """The window each network looks at: its middle patch, or the one that holds most of a label."""
+    plan = asked.plan
+    mask = None if plan.region == IMAGE else asked.mask
+    prepared = [prepare(asked.image, m.plan.preparation(), mask) for m in asked.models.members]
+    grid = prepared[0].grid
+    inside = None if asked.region is None else _label_on(asked.region, grid, plan, target)
+    start = _start(inside, grid.shape, plan.patch)
+    part = None if inside is None else cut(inside[None], _middle(start, plan.patch), plan.patch, np.uint8)[0]
+    questions = []
+    for member, one in zip(asked.models.members, prepared, strict=True):
+        array = cut(one.array, _middle(start, plan.patch), plan.patch)
+        window = torch.from_numpy(np.ascontiguousarray(array))[None].to(member.device)
+        fill = filling(window, asked.settings.fill)
+        region = None if part is None else torch.from_numpy(part > 0).to(member.device)
+        questions.append(Question(member.network, window, fill, target, region, plan.multilabel))
+    share = None if inside is None or part is None else round(min(1.0, part.sum() / inside.sum()), 4)
+    return _View(tuple(questions), grid.cropped(start, plan.patch), share)
+
+
+def _label_on(region: Image, grid: Grid, plan: Plan, target: int) -> NDArray[np.uint8]:
+    """The label's voxels on the prepared grid; a structure lost between its voxels keeps its middle."""
+    value = plan.labels[target - 1].value
+    mine = canonical(region.but((region.array == value).astype(np.uint8)))
+    found = resample_labels(mine, grid).array[0]
+    if not found.any():
+        middle = mine.grid.to_mm(np.argwhere(mine.array[0]).mean(0))
+        at = np.clip(np.rint(grid.to_index(middle)), 0, np.array(grid.shape) - 1).astype(int)
+        found = found.copy()
+        found[tuple(at)] = 1
+    return found
+
+
+def _start(inside: NDArray[np.uint8] | None, shape: Sequence[int], patch: Triple) -> list[int]:
+    """First voxel of the window; before the image where that is smaller."""
+    if inside is None:
+        return [int(np.floor(n / 2 - p / 2)) for n, p in zip(shape, patch, strict=True)]
+    start = [0, 0, 0]
+    for axis in (2, 1, 0):  # a slice first, where the network looks at slices
+        profile = inside.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64)
+        start[axis] = _best_start(profile, patch[axis])
+        low = max(0, start[axis])
+        inside = inside.take(range(low, min(inside.shape[axis], start[axis] + patch[axis])), axis)
+    return start
+
+
+def _best_start(profile: NDArray[np.int64], size: int) -> int:
+    """Where `size` voxels hold most, about the middle of what they hold; centred when they hold all."""
+    if len(profile) <= size:
+        return int(np.floor(len(profile) / 2 - size / 2))
+    held = np.convolve(profile, np.ones(size, np.int64), "valid")
+    best = np.flatnonzero(held == held.max())
+    wanted = (profile * np.arange(len(profile))).sum() / profile.sum() - (size - 1) / 2
+    return int(best[np.abs(best - wanted).argmin()])
+
+
+def _middle(start: Sequence[int], patch: Triple) -> list[float]:
+    return [s + p / 2 for s, p in zip(start, patch, strict=True)]
+
+
+def _about(view: _View, target: int) -> tuple[Question, ...]:
+    return tuple(replace(question, target=target) for question in view.questions)
+
+
+def _answer(view: _View) -> float:
+    return float(answers(view.questions, np.zeros((1, *view.grid.shape), bool))[0])
+
+
+def _layers(view: _View, settings: Explaining) -> list[str]:
+    if settings.method == "occlusion":
+        return []
+    return [layer_of(question, settings.layer) for question in view.questions]
+
+
+def _map(view: _View, settings: Explaining, layers: Sequence[str]) -> tuple[Map, list[Map]]:
+    """The map on the window, 0..1, and what it was made from: a raw map a network, or one for all."""
+    if settings.method == "occlusion":
+        sides = _cover(view.grid, settings.window_mm)
+        raw = occluded(view.questions, sides, settings.overlap, settings.batch)
+        return _unit(raw), [raw]
+    raws, found = [], np.zeros(view.grid.shape, np.float32)
+    for question, layer in zip(view.questions, layers, strict=True):
+        raws.append(raw_map(question, settings.method, layer))
+        found += _unit(_spread(raws[-1], view.grid, displacement(question, layer)))
+    return _unit(found), raws
+
+
+def _unit(array: Map) -> Map:
+    """Divided by its largest value, so that the strongest evidence is 1; all 0 stays 0."""
+    top = float(array.max())
+    return (array / np.float32(top)) if top > 0 else array
+
+
+def _cover(grid: Grid, window_mm: float | None) -> list[int]:
+    """Sides of an occlusion box in voxels: as many mm along each axis as whole voxels allow."""
+    mm = window_mm or max(_sides_mm(grid)) / SHARE
+    return [min(n, max(1, round(mm / s))) for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
+
+
+def _sides_mm(grid: Grid) -> list[float]:
+    return [n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
+
+
+def _spread(raw: Map, grid: Grid, off: Sequence[float]) -> Map:
+    """A map of features on the window: they share its box evenly, moved by what `displacement` says."""
+    spacing = [mm / n for mm, n in zip(_sides_mm(grid), raw.shape, strict=True)]
+    even = grid.resampled(spacing)
+    affine = even.affine.copy()
+    affine[:3, 3] += grid.affine[:3, :3] @ np.array(off)
+    return resample(Image(raw[None], replace(even, affine=affine)), grid, order=1).array[0]
+
+
+def _on_source(found: Map, grid: Grid, image: Image) -> Image:
+    """The map on the image's own grid, 0 where the network did not look."""
+    wide = grid.cropped((-1, -1, -1), [n + 2 for n in grid.shape])
+    seen = resample(Image(np.pad(np.ones_like(found, np.uint8), 1)[None], wide), image.grid).array
+    shown = resample(Image(found[None], grid), image.grid, order=1, antialias=True).array
+    return image.but(np.where(seen > 0, np.clip(shown, 0, 1), 0).astype(np.float32))
+
+
+def _drawn_maps(asked: _Asked, view: _View, layers: Sequence[str], found: Map) -> dict[str, float | None]:
+    """Rank correlation of the map with those of networks whose weights were drawn anew, step by step."""
+    settings, member = asked.settings, asked.models.members[0]
+    ids = block_ids(found.shape, _sides_mm(view.grid), settings.blocks)
+    told: dict[str, float | None] = {}
+    for name, network in _steps(member, settings):
+        other = replace(view, questions=(replace(view.questions[0], network=network),))
+        again, _ = _map(other, settings, layers[:1])
+        told[name] = alike(block_means(found, ids), block_means(again, ids))
+    return told
+
+
+def _steps(member: Model, settings: Explaining) -> Iterator[tuple[str, torch.nn.Module]]:
+    """An occlusion map costs as much as all the rest: of it only the first and the last step are made."""
+    for name, network in drawn_anew(member.network, member.plan, settings.seed).items():
+        if settings.method != "occlusion" or name != "upper half":
+            yield name, network.to(member.device)
+
+
+def _warnings(check: Mapping[str, Any], drawn: Mapping[str, float | None]) -> list[str]:
+    """What speaks against trusting the map, a sentence each."""
+    found = [] if check["faithful"] else [f"not better than random: {check['reason']}"]
+    worst = drawn.get("everything")
+    if worst is not None and worst >= ALIKE:
+        found.append(
+            f"the map stays much the same (rank correlation {worst:.2f}) when all weights are drawn anew: "
+            "it shows the image more than the model"
+        )
+    return found
