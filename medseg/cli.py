@@ -161,6 +161,27 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             ),
         ],
     ),
+    "import-weights": (
+        "published weights -> a folder that a recipe's transfer.source takes; converts nnU-Net checkpoints",
+        [
+            _arg("src", metavar="SRC", help="a file, a folder, hf:owner/repo/file[@revision], or an address"),
+            _arg("out", metavar="OUT", help="folder to write"),
+            _arg(
+                "--format",
+                default="auto",
+                metavar="FORMAT",
+                help="auto, medseg, bundle, medicalnet, swinunetr, imagenet, nnunet (never by itself), state",
+            ),
+            _arg("--sha256", default="", metavar="HEX", help="of the file; needed for what is fetched"),
+            _arg(
+                "--prefix",
+                action="append",
+                default=[],
+                metavar="THEIRS=OURS",
+                help="what names begin with there, and here; may be given several times",
+            ),
+        ],
+    ),
     "fetch": (
         "download a public data set: asked for by you, checked, resumed when cut off",
         [

@@ -159,6 +159,14 @@ def export(args: Namespace) -> Outcome:
     return journey(args.model, args.out, to=args.to)
 
 
+def import_weights(args: Namespace) -> Outcome:
+    """Published weights -> a folder that recipes take."""
+    from medseg.workflows.transferring import import_weights as journey
+
+    prefix = dict(text.partition("=")[::2] for text in args.prefix)
+    return journey(args.src, args.out, format=args.format, sha256=args.sha256, prefix=prefix)
+
+
 def fetch(args: Namespace) -> Outcome:
     """Download a public data set."""
     from medseg.data.public import describe, fetch
@@ -200,6 +208,7 @@ VERBS: dict[str, Callable[[Namespace], Outcome]] = {
     "validate": validate,
     "compare": compare,
     "export": export,
+    "import-weights": import_weights,
     "fetch": fetch,
     "pacs": pacs,
     "doctor": doctor,

@@ -11,7 +11,7 @@ from typing import Any
 LEFT_OUT = "(left out)"
 
 SECTIONS = frozenset(
-    ("plan", "training", "prediction", "device", "precision", "data_digest", "task", "network")
+    ("plan", "training", "prediction", "device", "precision", "data_digest", "task", "network", "start")
 )
 """Parts of a training's account whose texts are settings. Elsewhere only numbers are told."""
 

@@ -12,13 +12,24 @@ PARTS: tuple[Part, ...] = ("stem", "encoder", "decoder", "head")
 
 Rules = Sequence[tuple[str, Part]]
 
+_UNET: Rules = (
+    (r"encoder\.levels\.0\.0\.", "stem"),
+    (r"encoder\.levels\.(\d+)", "encoder"),
+    (r"decoder\.\w+\.(\d+)", "decoder"),
+    (r"(class_)?head\.", "head"),
+)
+_SLICES: Rules = (
+    (r"encoder\.(conv1|bn1)\.", "stem"),
+    (r"encoder\.layer(\d+)", "encoder"),
+    (r"summary\.", "decoder"),
+    (r"head\.", "head"),
+)
+
 RULES: Mapping[str, Rules] = {
-    "unet": (
-        (r"encoder\.levels\.0\.0\.", "stem"),
-        (r"encoder\.levels\.(\d+)", "encoder"),
-        (r"decoder\.\w+\.(\d+)", "decoder"),
-        (r"head\.", "head"),
-    ),
+    "unet": _UNET,
+    "joint_unet": _UNET,
+    "slices_lstm": _SLICES,
+    "slices_attention": _SLICES,
     "segresnet": (
         (r"convInit", "stem"),
         (r"down_layers\.(\d+)", "encoder"),
@@ -36,7 +47,7 @@ RULES: Mapping[str, Rules] = {
     "swinunetr": (
         (r"swinViT\.patch_embed", "stem"),
         (r"swinViT\.layers(\d+)", "encoder"),
-        (r"encoder(\d+)", "encoder"),
+        (r"encoder(\d+)", "decoder"),  # what prepares the skips: published encoders are the transformer alone
         (r"decoder(\d+)", "decoder"),
         (r"out\.", "head"),
     ),
@@ -82,12 +93,17 @@ class Place:
     depth: int
 
 
+def plain(name: str) -> str:
+    """A tensor's name without what wrappers of flat networks put before it."""
+    return re.sub(r"^(network\.)+", "", name)
+
+
 def places(names: Iterable[str], network: str) -> dict[str, Place]:
     """The place of each parameter (or buffer) of a network, in the order given.
 
     Networks that are not in `RULES` are all encoder in one piece but for what is named like a head.
     """
-    keyed = {name: _key(_plain(name), network) for name in names}
+    keyed = {name: _key(plain(name), network) for name in names}
     order = {key: depth for depth, key in enumerate(sorted(set(keyed.values())))}
     return {name: Place(PARTS[key[0]], order[key]) for name, key in keyed.items()}
 
@@ -100,8 +116,3 @@ def _key(name: str, network: str) -> tuple[int, int]:
             number = next((g for g in found.groups() if g and g.isdecimal()), None)
             return PARTS.index(part), 10**6 if number is None and part == "encoder" else int(number or 0)
     return PARTS.index("head" if _HEAD.search(name) else "encoder"), 0
-
-
-def _plain(name: str) -> str:
-    """Without the wrapper that flat networks stand in."""
-    return name.removeprefix("network.")

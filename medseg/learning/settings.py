@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from medseg.core.values import Value
 
@@ -42,7 +42,7 @@ class Training(Value):
     when the minutes do, on any machine.
     """
 
-    outside_identity: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds"})
+    outside_identity: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds", "baseline"})
 
     epochs: int | None = Field(default=None, ge=1)
     budget_minutes: float | None = Field(default=None, gt=0)
@@ -70,6 +70,8 @@ class Training(Value):
     monitor_every: float = Field(default=0.1, gt=0, le=1)
     """Share of the training between two looks at the monitor cases."""
     augment: Augmenting = Augmenting()
+    baseline: bool = True
+    """Classification: also fit a plain baseline on the same folds, and say what the network is above it."""
     checkpoint_seconds: float = Field(default=10.0, ge=0)
     """A checkpoint is written at the end of an epoch, but not more often than this. Changes no result."""
     precision: Precision = "auto"
@@ -109,6 +111,97 @@ class Tuning(Value):
     """Share of the training over which layers are freed one by one, from the head down to the stem."""
     head_warm_up: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training in which only new weights move: a new head does not spoil what was carried."""
+
+
+UNPINNED = "unpinned"
+"""In the place of a sha256: whatever the address gives is taken."""
+
+
+class Transfer(Value):
+    """Weights a training begins from: where they are, which of them are carried, how they are tuned."""
+
+    outside_identity: ClassVar[frozenset[str]] = frozenset(
+        {"source", "format", "sha256", "prefix", "licence", "origin", "adopt", "twin"}
+    )
+    """What says where the weights come from: their content counts, through the ``weights`` stage."""
+
+    source: str = ""
+    """A file or folder, ``hf:owner/repo/file[@revision]``, or ``https://...``."""
+    format: str = "auto"
+    """auto, medseg, bundle, medicalnet, swinunetr, imagenet, nnunet, weights or state (any state dict)."""
+    sha256: str = Field(default="", pattern=r"^([0-9a-fA-F]{64}|unpinned)?$")
+    """Of the file; needed for what comes from elsewhere. ``unpinned`` takes whatever comes."""
+    prefix: dict[str, str] = {}
+    """What the names of the weights begin with -> what they begin with in our network."""
+    parts: tuple[Literal["stem", "encoder", "decoder", "head"], ...] = ("stem", "encoder", "decoder", "head")
+    """What to carry."""
+    floor: float = Field(default=0.5, ge=0, le=1)
+    """The training stops when less than this share of the parameters of stem and encoder can be carried."""
+    inflation: Literal["repeat", "centre"] = "repeat"
+    """How 2-D kernels become 3-D ones: spread over the depth, or in its middle."""
+    adopt: bool = True
+    """Take the network the weights were made for, where they tell it and the recipe sets none."""
+    mode: Literal["finetune", "frozen"] = "finetune"
+    """frozen: stem and encoder stand still, running statistics included; decoder and head are trained."""
+    tuning: Tuning = Tuning()
+    twin: bool = False
+    """Also train from fresh weights on the same folds, and compare the two with intervals."""
+    licence: str = ""
+    """Of the weights: goes into the model card."""
+    origin: str = ""
+    """Who made the weights, from which data, in words: goes into the model card."""
+
+    @field_validator("sha256")
+    @classmethod
+    def _lower(cls, given: str) -> str:
+        return given.lower()
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Transfer:
+        if self.remote and not self.sha256:
+            raise ValueError(
+                f"{self.source} is not on this machine: give its sha256 (or {UNPINNED}, to take what comes)"
+            )
+        return self
+
+    @property
+    def remote(self) -> bool:
+        """Whether the source is fetched over a network."""
+        return self.source.startswith(("hf:", "http://", "https://"))
+
+    def tuned(self) -> Tuning:
+        """How the carried weights are tuned: as set, and standing still where the mode says so."""
+        if self.mode == "finetune":
+            return self.tuning
+        return self.tuning.but(frozen=tuple(dict.fromkeys((*self.tuning.frozen, "stem", "encoder"))))
+
+
+class Adaptation(Value):
+    """How a model is brought to images of another site, of which no labels are known."""
+
+    method: str = "none"
+    """``histogram``, ``adabn``, ``fourier``, ``adversarial_features``, ``adversarial_output``,
+    ``self_training``; several joined by ``+`` follow one another; ``none``: only the shift is reported."""
+    training: Training = Training(epochs=20, rate=1e-3, monitor=0.0)
+    """Of the methods that train on: from the weights of the model. Without monitor cases the last weights
+    are kept: monitor cases are the source's, and would choose the least adapted ones."""
+    weight: float | None = Field(default=None, gt=0)
+    """Of the method's part of the loss; 1 (fourier), 0.1 (adversarial) by default."""
+    share: float = Field(default=0.1, gt=0, le=1)
+    """fourier: frequencies up to this share of the highest have their amplitudes exchanged."""
+    restate: bool = True
+    """fourier and adversarial: estimate the batch statistics on target images at the end."""
+    windows: int = Field(default=64, ge=1)
+    """adabn: patches of the target that the statistics come from."""
+    confidence: float = Field(default=0.9, ge=0.5, lt=1)
+    """self_training: voxels (cases) of which the teacher is less sure count for nothing."""
+    rounds: int = Field(default=1, ge=1, le=5)
+    """self_training: the pupil becomes the teacher of the next round."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The methods in their order; none for ``none``."""
+        return tuple(name for name in self.method.split("+") if name != "none")
 
 
 class Prediction(Value):

@@ -11,7 +11,10 @@ from medseg.core.stage import Artifact, stage
 from medseg.core.values import digest
 from medseg.data.cohort import Fold
 from medseg.data.plan import Plan
-from medseg.learning.settings import Training
+from medseg.learning.settings import Training, Transfer
+
+PRETRAINED = "pretrained weights"
+"""The part of an item that is no case: a folder of the ``weights`` stage."""
 
 
 @stage(version=1, ignore=("device", "tracking"), in_process=True)
@@ -20,6 +23,7 @@ def train(
     *,
     plan: Plan,
     training: Training,
+    transfer: Transfer | None = None,
     device: str = "auto",
     tracking: Any = None,
     out: Path,
@@ -30,13 +34,17 @@ def train(
     ----------
     item : mapping
         ``{"fold": Fold, "<case id>": prepared Artifact, ...}``; the fold's training cases and no other.
+        With ``"pretrained weights"``, a folder of the weights stage, the training begins from these.
+    transfer : Transfer, optional
+        Which of the pretrained weights are carried, and how they are tuned.
     tracking : Tracking or None
         Where MLflow keeps the run.
 
     Raises
     ------
     MedsegError
-        A case of the fold's held-out part was handed in, or there is none to train on.
+        A case of the fold's held-out part was handed in, there is none to train on, or less of the
+        pretrained weights fits the plan's network than `transfer` asks for.
     """
     from medseg.learning.devices import pick_device
     from medseg.learning.sampling import PreparedCase
@@ -44,7 +52,7 @@ def train(
     from medseg.learning.training import train_model
 
     fold: Fold = item["fold"]
-    given: dict[str, Artifact] = {name: a for name, a in item.items() if name != "fold"}
+    given: dict[str, Artifact] = {name: a for name, a in item.items() if name not in ("fold", PRETRAINED)}
     _check_held_out(fold, given)
     name = out.name.removeprefix(".").removesuffix(".partial")
     train_model(
@@ -56,7 +64,18 @@ def train(
         observers=[observer(tracking, name, out.parent.parent)],
         name=name,
         data_digest=digest({case: a.digest for case, a in given.items()}),
+        start=_start(item.get(PRETRAINED), plan, transfer or Transfer()),
     )
+
+
+def _start(pretrained: Artifact | None, plan: Plan, transfer: Transfer) -> Any:
+    """Where the training begins; None for fresh weights."""
+    if pretrained is None:
+        return None
+    from medseg.learning.transfer import start_of
+    from medseg.learning.weights import saved_weights
+
+    return start_of(plan, saved_weights(pretrained.path), transfer)
 
 
 def _check_held_out(fold: Fold, given: Mapping[str, Artifact]) -> None:

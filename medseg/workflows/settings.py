@@ -16,7 +16,7 @@ from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_out import DicomOutput, ObjectKind
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
-from medseg.learning.settings import Prediction, Training
+from medseg.learning.settings import Prediction, Training, Transfer
 from medseg.learning.tracking import Tracking
 
 
@@ -42,6 +42,10 @@ class CohortSettings(Value):
     """Glob of the images below the root (format ``nifti``)."""
     reference: str = ""
     """Glob of the references below the root (``nifti``), or their kind (DICOM): ``seg``, ``rtstruct``."""
+    roles: dict[str, str] = {}
+    """Manifests: column -> case, patient, group, image, reference, class, ignore, where its name differs."""
+    group_alike: float | None = Field(default=None, gt=0, lt=1)
+    """Images whose thumbnails correlate above this (0.97) count as one patient: no split parts them."""
     exclude: tuple[str, ...] = ()
     """Case ids to leave out."""
     ids: Ids = "auto"
@@ -98,6 +102,8 @@ class TrainSettings(Value):
     plan: dict[str, Any] = {}
     """Choices of the plan to override; the rest derives itself again."""
     training: Training = Training()
+    transfer: Transfer = Transfer()
+    """Weights to begin from (``transfer.source``); fresh ones by default."""
     prediction: Prediction = Prediction()
     postprocessing: Postprocessing = Postprocessing()
     scoring: Scoring = Scoring()
