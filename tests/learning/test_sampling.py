@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_patients import small_plan
 
-from medseg.learning.sampling import Sampler, cut, window_of
+from medseg.core.files import write_json
+from medseg.learning.sampling import PreparedCase, Sampler, cut, window_of
 
 
 def _sampler(cases, **changes) -> Sampler:
@@ -81,3 +82,42 @@ def test_a_window_is_cut_with_its_edge_repeated(n, window, middle):
 @pytest.mark.parametrize("patch", [(8, 8, 4), (7, 9, 1)])
 def test_a_window_is_larger_than_its_patch_but_flat_where_it_is(patch):
     assert all(w >= 1.25 * p or p == w == 1 for w, p in zip(window_of(patch), patch, strict=True))
+
+
+def _class_cases(tmp_path, indices):
+    made = []
+    for n, found in enumerate(indices):
+        folder = tmp_path / f"k{n}"
+        folder.mkdir()
+        np.save(folder / "image.npy", np.full((1, 8, 8, 1), n, np.float16))
+        write_json(folder / "prepared.json", {"patient": f"p{n}", "class_indices": found})
+        made.append(PreparedCase(f"k{n}", folder))
+    return made
+
+
+def _class_plan(**changes):
+    return small_plan(
+        (8, 8, 1), task="classification", labels=(), classes=("a", "b", "c"), network="resnet",
+        network_arguments={}, **changes,
+    )  # fmt: skip
+
+
+def test_balanced_classes_come_equally_often_and_every_case_before_any_again(tmp_path):
+    cases = _class_cases(tmp_path, [[0]] * 6 + [[1]] * 2 + [[2]])
+    sampler = Sampler(cases, _class_plan(balance="sampling"), 3, 0.0, 0)
+    drawn = [sampler.draw(0, step) for step in range(6)]
+    targets = np.concatenate([d.target for d in drawn])
+    assert np.bincount(targets).tolist() == [6, 6, 6]
+    which = np.concatenate([d.image[:, 0, 4, 4, 0] for d in drawn])
+    assert sorted(which[targets == 0].tolist()) == [0, 1, 2, 3, 4, 5]
+    assert sorted(which[targets == 1].tolist()) == [6, 6, 6, 7, 7, 7]
+    again = Sampler(cases, _class_plan(balance="sampling"), 3, 0.0, 0).draw(0, 4)
+    assert (again.image == drawn[4].image).all()
+
+
+def test_several_classes_a_case_are_drawn_as_flags(tmp_path):
+    cases = _class_cases(tmp_path, [[0, 2], [], [1]])
+    drawn = Sampler(cases, _class_plan(multilabel=True), 3, 0.0, 0).draw(0, 0)
+    found = {tuple(row) for row in drawn.target.tolist()}
+    assert found == {(1, 0, 1), (0, 0, 0), (0, 1, 0)}
+    assert (drawn.classes == drawn.target).all()
