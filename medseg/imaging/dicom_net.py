@@ -140,7 +140,7 @@ def association(
     try:
         yield made
     finally:
-        if getattr(made, "brought_too_much", False):  # aborted by us: there is nothing to wait for
+        if getattr(made, "brought_too_much", False):  # cut off by us: there is nothing to wait for
             made.dul.socket._shutdown_socket()
             made.kill()
         elif made.is_established:

@@ -25,6 +25,8 @@ from medseg.imaging.dicom_net import at_once, pynetdicom, shut_properly
 log = logging.getLogger("medseg")
 
 NOT_WANTED, NO_ROOM, NOT_UNDERSTOOD = 0x0124, 0xA700, 0xC000
+_LAST_OF_OBJECT = 2
+"""Control bits of the packet that ends an object: it is whole, and gets an answer instead of an abort."""
 _NO_PIXELS = ("SEG", "RTDOSE", "PR", "REG", "KO")
 _TAGS = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "Rows"]
 
@@ -114,13 +116,15 @@ def storage_handlers(
         _bound(shut_properly(event.assoc.dul.socket), max(max_pdu_bytes, 2**18))
 
     def part(event: Any) -> None:
-        brought[event.assoc] = brought.get(event.assoc, 0) + getattr(event.pdu, "pdu_length", 0)
-        waiting = event.assoc.dimse.msg_queue.qsize()
-        if brought[event.assoc] > most or waiting > 16:
+        items = getattr(event.pdu, "presentation_data_value_items", None)
+        if not items or getattr(event.assoc, "brought_too_much", False):
+            return
+        brought[event.assoc] = brought.get(event.assoc, 0) + event.pdu.pdu_length
+        endless = brought[event.assoc] > most and items[-1].data[0] & 3 != _LAST_OF_OBJECT
+        if endless or event.assoc.dimse.msg_queue.qsize() > 16:
             log.warning("an association was ended: it brought more than %g MB at once", max_object_mb)
             event.assoc.brought_too_much = True
-            event.assoc.abort()
-            event.assoc.dimse.msg_queue.put((None, None))  # who waits for a message need not wait longer
+            event.assoc.dul.socket._shutdown_socket()
 
     def whole(event: Any) -> None:
         brought.pop(event.assoc, None)
@@ -135,15 +139,18 @@ def storage_handlers(
 
     return [
         (evt.EVT_CONN_OPEN, opened), (evt.EVT_PDU_RECV, part), (evt.EVT_DIMSE_RECV, whole),
-        (evt.EVT_ACSE_RECV, told), (evt.EVT_CONN_CLOSE, closed), (evt.EVT_C_STORE, _stored, [take]),
+        (evt.EVT_ACSE_RECV, told), (evt.EVT_CONN_CLOSE, closed), (evt.EVT_C_STORE, _stored, [take, most]),
     ]  # fmt: skip
 
 
-def _stored(event: Any, take: Take) -> int:
+def _stored(event: Any, take: Take, most: int) -> int:
     """Answer one C-STORE; whatever goes wrong is an answer, never an end of the server."""
     file = Path(event.dataset_path)
     try:
         event.request._dataset_file.close()
+        if file.stat().st_size > most:
+            event.assoc.brought_too_much = True
+            return NO_ROOM
         arrival = _arrival(file)
         asked = str(event.request.AffectedSOPInstanceUID)
         if arrival is None or arrival.sop_uid != asked:

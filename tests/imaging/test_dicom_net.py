@@ -345,11 +345,33 @@ def test_a_web_object_that_is_too_large_or_no_uid_is_refused(filled: Archive, tm
         dicom_web.fetch_object(peer_of(filled), series, "../../system", tmp_path / "x", 1)
 
 
-def test_a_get_object_that_is_too_large_is_named(filled: Archive, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "limit"), [(0, 0.0005), (2_000_000, 0.5)], ids=["one packet", "many packets"]
+)
+def test_a_get_object_that_is_too_large_is_named(
+    more: int, limit: float, archive: Archive, files: list[Path], tmp_path: Path
+) -> None:
+    from pydicom import dcmread
+
+    archive.clear()
+    large = dcmread(files[0])
+    large.add_new(0x00091001, "OB", b"\0" * more)
+    large.save_as(tmp_path / "large.dcm")
+    archive.put([tmp_path / "large.dcm"])
+    shelf, inbox = Shelf(), tmp_path / "inbox"
     with pytest.raises(CaseError, match="larger than allowed"):
         dicom_fetch.get_objects(
-            peer_of(filled), the_ct(filled), (), (), Shelf().take, inbox=tmp_path, max_object_mb=0.0005
+            peer_of(archive), the_ct(archive), (), (), shelf.take, inbox=inbox, max_object_mb=limit
         )
+    assert shelf.arrivals == []
+    until_empty(inbox)
+
+
+def until_empty(folder: Path) -> None:
+    deadline = time.monotonic() + 10
+    while list(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(folder.iterdir()) == []
 
 
 # receiving
