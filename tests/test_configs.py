@@ -39,6 +39,7 @@ def test_every_recipe_runs_on_phantoms(
     roots = {"msd": tiny_msd, "dicom": tiny_dicom, "csv": table}
     quick = [word for word in QUICK if settings.task == "segmentation" or not word.startswith("plan.")]
     quick += ["split.folds=2"] if settings.split.folds > 1 else []
+    quick += ["cohort.group_alike=0.9999"] if settings.cohort.group_alike else []  # phantoms are all alike
     words = [f"cohort.root={roots[settings.cohort.format]}", *quick, "tracking.enabled=false"]
     run = tmp_path / "runs" / settings.name
     assert main(["train", str(file), *words, "--run", str(run), "--quiet"]) == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.errors import MedsegError
 from medseg.core.progress import progress
 from medseg.data.cohort import Cohort
 from medseg.data.reading import read_source
@@ -29,6 +32,11 @@ def group_alike(cohort: Cohort, above: float, quiet: bool = False) -> Cohort:
 
     Of each case the first channel is looked at, as a thumbnail. Patients whose images are alike become
     one, called after the first of them; who was one patient stays so.
+
+    Raises
+    ------
+    MedsegError
+        More than half of the cases hang together: the limit does not tell copies from what is common to all.
     """
     names = progress(cohort.cases, "near-duplicates", quiet=quiet)
     small = [thumbnail(read_source(case.images[cohort.channels[0]])[0].array[0]) for case in names]
@@ -37,12 +45,23 @@ def group_alike(cohort: Cohort, above: float, quiet: bool = False) -> Cohort:
     found = [(of[a], of[b]) for a, b in alike(small, above)]
     first = joined(len(patients), found)
     called = {p: patients[first[i]] for i, p in enumerate(patients)}
+    _check_apart([called[case.patient] for case in cohort.cases], above)
     left = len(set(first))
     log.info("%d of %d patients or images are left when near-duplicates are joined", left, len(patients))
     return cohort.but(cases=tuple(c.but(patient=called[c.patient]) for c in cohort.cases))
 
 
-def thumbnail(array: NDArray[np.float32]) -> NDArray[np.float32]:
+def _check_apart(patients: Sequence[str], above: float) -> None:
+    most = max(Counter(patients).values(), default=0)
+    if 2 * most > max(2, len(patients)):
+        raise MedsegError(
+            "these images are too much alike for near-duplicates to be told from the others",
+            evidence=f"{most} of {len(patients)} cases hang together above a correlation of {above:g}",
+            mend="raise cohort.group_alike, or leave it out and give patients or groups in the table",
+        )
+
+
+def thumbnail(array: NDArray[Any]) -> NDArray[np.float32]:
     """``[I, J, K]`` as a few means over boxes of equal size, of mean 0 and length 1, array (n,).
 
     A flat image gives 16 x 16 of them, a volume 8 x 8 x 8.

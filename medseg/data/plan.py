@@ -58,7 +58,8 @@ class Plan(Value):
     """Whether a case may have several classes, or none: each has a probability of its own."""
     region: str = IMAGE
     """Classification: what of an image is looked at. ``image``: all of it; ``mask``: the box of the reference
-    mask; the name of a channel: the box of its values above its lowest one. Boxes grow by a margin."""
+    mask, or of an image that is itself a mask; the name of a channel: the box of what lies above its lowest
+    value. Boxes grow by a margin."""
     region_margin_mm: float = Field(default=5.0, ge=0)
     spacing_mm: TripleMm
     patch: Triple

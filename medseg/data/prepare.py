@@ -101,7 +101,9 @@ def region_of(
     """
     if region == IMAGE:
         return image
-    if region == MASK:
+    if region == MASK and mask is None and np.unique(image.array[0]).size == 2:
+        inside = above_lowest(image.array[0])  # the image itself is a mask
+    elif region == MASK:
         inside = None if mask is None else mask.array[0] > 0
     else:
         inside = above_lowest(image.array[list(channels).index(region)])

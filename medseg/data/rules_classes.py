@@ -30,7 +30,8 @@ _BYTE = 255.0
 
 def cut_to_region(case: CaseFingerprint, region: str, margin_mm: float) -> CaseFingerprint:
     """The fingerprint with the size of what is looked at: the box of a mask and its margin."""
-    box = case.box if region == MASK else case.channels[region].box if region in case.channels else None
+    own = next(iter(case.channels.values())).box
+    box = (case.box or own) if region == MASK else case.channels[region].box if region != IMAGE else None
     if region == IMAGE or box is None:
         return case
     more = [2 * int(np.ceil(margin_mm / mm)) for mm in case.spacing_mm]

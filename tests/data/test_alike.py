@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.core.errors import MedsegError
 from medseg.data.alike import alike, group_alike, joined, thumbnail
 from medseg.data.cohort import Cohort
 
@@ -60,6 +61,12 @@ def test_who_was_one_patient_stays_one(pictures):
     after = group_alike(cohort.but(cases=tuple(cases)), 0.97, quiet=True)
     of = {case.id: case.patient for case in after.cases}
     assert of["p05"] == of["q2"] == of["p03"]
+
+
+def test_a_limit_that_joins_most_cases_is_refused(pictures):
+    cohort = Cohort.open(pictures, quiet=True, ids="names")
+    with pytest.raises(MedsegError, match="too much alike"):
+        group_alike(cohort, 0.0001, quiet=True)
 
 
 def test_a_thumbnail_is_blind_to_size_brightness_and_contrast():

@@ -106,6 +106,12 @@ def test_a_channel_may_be_the_mask():
     assert part.grid.shape == prepare(image, _of_region("mask"), mask).grid.shape
 
 
+def test_an_image_that_is_a_mask_needs_no_other():
+    image, mask = _boxed()
+    itself = image.but((mask.array > 0).astype(np.float32) * 255)
+    assert prepare(itself, _of_region("mask")).grid.shape == (10, 12, 6)
+
+
 def test_without_a_mask_its_foreground_cannot_be_looked_at():
     image, mask = _boxed()
     with pytest.raises(CaseError, match="no mask was given"):
