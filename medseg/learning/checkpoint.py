@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,13 @@ class State:
     optimizer: Optimizer
     best: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    terms: Sequence[Any] = ()
+    """Terms of the loss; those that keep state have ``state_dict`` and ``load_state_dict``."""
+
+    @property
+    def keepers(self) -> dict[str, Any]:
+        """The terms that keep state, by their prefix in a checkpoint."""
+        return {f"term.{n}.": term for n, term in enumerate(self.terms) if hasattr(term, "state_dict")}
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
@@ -74,6 +81,8 @@ def _tensors(state: State) -> dict[str, Tensor]:
     out |= {f"average.{k}": v for k, v in state.average.items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         out |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
+    for prefix, term in state.keepers.items():
+        out |= {prefix + k: v for k, v in term.state_dict().items()}
     return out
 
 
@@ -89,6 +98,8 @@ def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
         prefix = f"optimizer.{index}."
         found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         state.optimizer.state[parameter] = {k: _like(v, parameter) for k, v in found.items()}
+    for prefix, term in state.keepers.items():
+        term.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ class Moment:
 
 Term = Callable[[Moment], Tensor]
 """Adds a scalar to the loss. One with a method ``parameters()`` has parameters of its own trained along;
-one that keeps state across steps has ``state_dict()`` and ``load_state_dict()``."""
+one that keeps state across steps has ``state_dict()`` (of tensors) and ``load_state_dict()``; one with a
+method ``attach(network)`` is shown the network before the first step."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,15 @@ class Job:
         network = build_network(plan).to(device)
         carried = start.fill(network) if start else set()
         groups = groups_of(network, plan, start.tuning if start else Tuning(), carried)
+        for term in self.terms:
+            if hasattr(term, "attach"):
+                term.attach(network)
         groups += [_group_of(term) for term in self.terms if hasattr(term, "parameters")]
         optimizer = torch.optim.AdamW(
             groups, lr=training.rate, weight_decay=training.weight_decay, fused=True
         )
         average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        self.state = State(network, average, optimizer)
+        self.state = State(network, average, optimizer, terms=self.terms)
         self.state.facts = {"step": 0, "seconds": 0.0, "wait": 0.0, "loss": 0.0, "history": [], "best": None}
         self.saved = time.monotonic()
 

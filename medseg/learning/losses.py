@@ -17,8 +17,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 DEFAULT_LOSS: Mapping[Task, str] = {"segmentation": "dice_ce", "classification": "cross_entropy"}
 
-
+IGNORED = 255
+"""Voxels with this value in a target count for nothing: nobody knows what they are."""
 _SMOOTH = 1e-5
+_SURE = 50.0
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def find_loss(name: str | None, task: Task) -> Loss:
     MedsegError
         An unknown name.
     """
-    single = look_up(LOSSES, name or DEFAULT_LOSS[task], "loss")
+    single = without_ignored(look_up(LOSSES, name or DEFAULT_LOSS[task], "loss"))
 
     def loss(logits: Tensor | list[Tensor], target: Tensor) -> Tensor:
         if isinstance(logits, Tensor):
@@ -112,6 +114,22 @@ def find_loss(name: str | None, task: Task) -> Loss:
         return sum(w * p for w, p in zip((weights / weights.sum()).tolist(), parts, strict=True))  # type: ignore[return-value]
 
     return loss  # type: ignore[return-value]
+
+
+def without_ignored(loss: Loss) -> Loss:
+    """A loss of voxels for which those that are `IGNORED` are rightly called background.
+
+    They add nothing and hand no gradient back; means stay those over all voxels.
+    """
+
+    def masked(logits: Tensor, target: Tensor) -> Tensor:
+        if target.ndim < 3 or not (ignored := target == IGNORED).any():
+            return loss(logits, target)
+        sure = torch.full_like(logits, -_SURE)
+        sure[:, 0] = _SURE
+        return loss(torch.where(ignored[:, None], sure, logits), target.masked_fill(ignored, 0))
+
+    return masked
 
 
 def _foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from medseg.learning.job import Job, Start, Term
 from medseg.learning.joint import terms_of
 from medseg.learning.model import save_model
 from medseg.learning.monitor import set_aside
+from medseg.learning.quantiles import quantiles_by_channel
 from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Training
 
@@ -120,6 +121,7 @@ def _card(name: str, job: Job, data_digest: str) -> dict[str, Any]:
             "patients": len({c.patient for c in job.trained}),
             "monitor_cases": len(job.monitored),
             "ranges": plan.fingerprint,
+            "quantiles": quantiles_by_channel(job.trained, plan),
         },
         "training": job.training.model_dump(mode="json"),
         "steps": job.state.facts["step"],

@@ -1,0 +1,229 @@
+"""A model brought to another site: the shift in numbers, then methods that need no label of the target."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import write_json
+from medseg.core.run import Run
+from medseg.core.stage import Artifact, artifact_of, read_record
+from medseg.data.cohort import Cohort
+from medseg.data.plan import MASK, Plan
+from medseg.learning.settings import Adaptation
+from medseg.workflows.journey import Ingested, ingest_all, reopen
+from medseg.workflows.outcome import Outcome, named_failures
+
+log = logging.getLogger("medseg")
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of an adaptation: the model folders, by the names of the models they came from."""
+
+    models: Mapping[str, Artifact]
+    shift: Mapping[str, Any]
+    text: str
+
+
+def adapt(
+    model: str | Path,
+    target: Cohort,
+    run: Run,
+    *,
+    adaptation: Adaptation | None = None,
+    source: str | Path | None = None,
+    device: str = "auto",
+) -> Outcome:
+    """Compare two sites, and adapt a model to the second: ``shift.json`` and ``adapt/<model>/model``.
+
+    Parameters
+    ----------
+    model : path
+        A model folder, a fold's folder, or a run folder (each of its models is adapted).
+    target : Cohort
+        Images of the other site. References and classes are dropped before anything is read.
+    adaptation : Adaptation, optional
+        Its method; ``none`` (the default) only reports.
+    source : path, optional
+        The run folder of the model's training; by default the one the model lies in. Only the training
+        cases of each model are used, never those its fold is judged on.
+
+    Raises
+    ------
+    MedsegError
+        No model, no image of the target, or a method that cannot be carried out.
+    """
+    settings = adaptation or Adaptation()
+    done = adapt_models(model_artifacts(model), target, run, settings, source, device)
+    told = {"shift": done.shift, "models": {name: str(a.path) for name, a in done.models.items()}}
+    lines = [done.text, *(f"adapted: {a.path}" for a in done.models.values())]
+    return Outcome(told, "\n".join(lines) + named_failures(run), 3 if run.failures else 0)
+
+
+def adapt_models(
+    models: Mapping[str, Artifact],
+    target: Cohort,
+    run: Run,
+    settings: Adaptation,
+    source: str | Path | None = None,
+    device: str = "auto",
+) -> Adapted:
+    """The models of a run, each adapted step by step; the shift is that seen by the first."""
+    _check(settings)
+    sites = {name: _source_of(folder, source) for name, folder in models.items()}
+    raw = ingest_all(run, without_labels(target))
+    shift, text = report_shift(
+        run, next(iter(models.values())), next(iter(sites.values())), raw, settings, device
+    )
+    made: Mapping[str, Artifact] = models if settings.steps else {}
+    for number, method in enumerate(settings.steps, start=1):
+        step = settings.but(method=method)
+        made = _one_step(
+            run, made, sites, raw, step, "" if len(settings.steps) == 1 else f"-{number}", device
+        )
+    return Adapted(made, shift, text)
+
+
+def without_labels(cohort: Cohort) -> Cohort:
+    """The images of a cohort alone: no reference and no class is known of any case."""
+    cases = tuple(case.but(reference=None, label_class=None) for case in cohort.cases)
+    return cohort.but(cases=cases)
+
+
+def model_artifacts(model: str | Path) -> dict[str, Artifact]:
+    """Name -> model folder: ``fold0``, ... of a run; the folder's own name for a single one."""
+    from medseg.learning.model import model_folders
+
+    folders = model_folders(Path(model))
+    if not folders:
+        raise MedsegError("there is no model in this folder", file=str(model))
+    return {_name(folder): artifact_of(folder) for folder in folders}
+
+
+def report_shift(
+    run: Run, model: Artifact, source: Ingested | None, target: Ingested, settings: Adaptation, device: str
+) -> tuple[dict[str, Any], str]:
+    """Source against target in numbers, and which method is worth trying; kept in ``shift.json``."""
+    from medseg.data.shift import differences
+    from medseg.learning.model import Model
+    from medseg.learning.sampling import PreparedCase
+    from medseg.learning.shift import advice, view
+
+    opened = Model.load(model.path, device)
+    prints = _fingerprints(run, target, "target")
+    rows = differences(_fingerprints(run, source, "source"), prints) if source else []
+    ours, theirs = (
+        [PreparedCase(n, a.path) for n, a in _prepared(run, site, opened.plan, kind).items()] if site else []
+        for kind, site in (("source", source), ("target", target))
+    )
+    seen = view(opened, ours, theirs, settings.confidence)
+    found = {"images": rows, "seen_by_the_model": seen, "advice": advice(seen, rows)}
+    write_json(run.root / "shift.json", found)
+    return found, shift_text(found)
+
+
+def shift_text(found: Mapping[str, Any]) -> str:
+    """The report in lines: what differs most, what the model sees, what is worth trying and why."""
+    seen, rows = found["seen_by_the_model"], sorted(found["images"], key=lambda r: -abs(r["delta"]))
+    lines = [f"shift: {seen['source_cases']} source cases, {seen['target_cases']} target cases"]
+    lines += [
+        f"  {r['quantity']:<24} {r['source']:>10.5g} -> {r['target']:>10.5g}   delta {r['delta']:+.2f}"
+        for r in rows[:8]
+    ]
+    grey = ", ".join(f"{name} {value:.2f} sd" for name, value in seen["grey_distance"].items())
+    apart = seen["told_apart"]
+    lines += [
+        f"  grey values after the plan: {grey or 'not known of the source'}",
+        f"  features tell the sites apart: {'too few cases' if apart is None else f'area {apart:.2f}'}",
+        *(f"  {a['method']:<22} {a['worth']:<6} {a['why']}" for a in found["advice"]),
+    ]
+    return "\n".join(lines)
+
+
+def _check(settings: Adaptation) -> None:
+    from medseg.core.registry import look_up
+    from medseg.learning.adapt import METHODS
+
+    for method in settings.steps:
+        look_up(METHODS, method, "adaptation method")
+
+
+def _one_step(
+    run: Run,
+    models: Mapping[str, Artifact],
+    sites: Mapping[str, Ingested | None],
+    target: Ingested,
+    settings: Adaptation,
+    ending: str,
+    device: str,
+) -> dict[str, Artifact]:
+    from medseg.stages.adapt import MODEL, SOURCE, TARGET
+    from medseg.stages.adapt import adapt as stage
+
+    items: dict[str, Any] = {}
+    for name, model in models.items():
+        plan, site = _plan(model), sites[name]
+        items[name + ending] = {MODEL: model}
+        for kind, cases in ((SOURCE, site), (TARGET, target)):
+            there = _prepared(run, cases, plan, kind.strip()) if cases else {}
+            items[name + ending] |= {kind + case: a for case, a in there.items()}
+    made = run.map(stage, items, adaptation=settings, device=device, quiet=run.quiet)
+    if made.failed:
+        failure = next(iter(made.failed.values()))
+        raise MedsegError(f"{settings.method} of {failure.item} ended early", evidence=failure.message)
+    return {name: made[name + ending].part("model") for name in models}
+
+
+def _prepared(run: Run, raw: Ingested, plan: Plan, kind: str) -> dict[str, Artifact]:
+    """Cases prepared by a plan, under names that keep the two sites apart."""
+    from medseg.stages.prepare import prepare
+
+    if plan.region == MASK and kind == "target":
+        raise MedsegError(
+            "the plan looks at the foreground of a mask, which nobody has drawn in the target",
+            mend="adapt a model of plan.region=image",
+        )
+    items = {f"{kind}-{case}": a for case, a in raw.artifacts.items()}
+    made = run.map(prepare, items, preparation=plan.preparation())
+    return {name.removeprefix(f"{kind}-"): a for name, a in made.items()}
+
+
+def _fingerprints(run: Run, raw: Ingested, kind: str) -> Sequence[Any]:
+    from medseg.stages.fingerprint import fingerprint, read_fingerprint
+
+    items = {f"{kind}-{case}": a for case, a in raw.artifacts.items()}
+    return [read_fingerprint(a) for a in run.map(fingerprint, items, label_values=()).values()]
+
+
+def _source_of(model: Artifact, source: str | Path | None) -> Ingested | None:
+    """The training cases of a model: those its record names, in the run folder it lies in or `source`."""
+    trained = model.path.parent
+    root = Path(source) if source else trained.parent.parent
+    if not (root / "cohort.json").is_file():
+        if source:
+            raise MedsegError("the source is no run folder: it holds no cohort.json", file=str(source))
+        return None
+    raw = reopen(root)
+    record = read_record(trained)
+    named = [n.removeprefix("item.") for n in record["inputs"] if n.startswith("item.")] if record else []
+    known = [case for case in named if case in raw]
+    if not known and not source:
+        return None
+    return raw.only(known) if known else raw
+
+
+def _plan(model: Artifact) -> Plan:
+    from medseg.core.files import read_json
+    from medseg.core.values import validated
+
+    return validated(Plan, read_json(model / "plan.json"))
+
+
+def _name(folder: Path) -> str:
+    """``fold0`` for ``.../train/fold0/model``, else the folder's own name."""
+    return folder.parent.name if folder.name == "model" and folder.parent.name else folder.name
