@@ -20,6 +20,7 @@ from medseg.learning.tracking import finish_workflow
 from medseg.workflows.journey import Ingested
 from medseg.workflows.judging import headlines, summary_lines
 from medseg.workflows.outcome import Outcome, named_failures
+from medseg.workflows.rivals import Beside
 from medseg.workflows.settings import TrainSettings
 from medseg.workflows.training import network_names
 
@@ -39,11 +40,13 @@ def report_training(
     settings: TrainSettings,
     masks: Mapping[str, Artifact],
     scores: Scores,
+    beside: Beside | None = None,
 ) -> Outcome:
     """Write tables and report of a training, tell MLflow, and say the result in a few lines."""
+    beside = beside or Beside()
     scores.facts = {"digests": {"plan": digest(plan), "cohort": digest(raw.cohort)}, "seed": split.seed}
     summary = _tables(run, raw, scores)
-    facts = _facts(raw, split, plan, settings)
+    facts = {**beside.facts, **_facts(raw, split, plan, settings)}
     content = {
         "title": settings.name,
         "summary": summary,
@@ -54,9 +57,15 @@ def report_training(
     page = _page(run, raw, masks, scores, content)
     finish_workflow(settings.watch(), run.root, headlines(summary))
     text = "\n".join(
-        [f"{settings.name}: {summary['cases']} cases judged", *summary_lines(summary), f"report: {page}"]
+        [
+            f"{settings.name}: {summary['cases']} cases judged",
+            *summary_lines(summary),
+            *beside.lines,
+            f"report: {page}",
+        ]
     )
     shown = {"summary": summary, "report": str(page), "quarantined": [f.public for f in run.failures]}
+    shown |= beside.summary
     return Outcome(shown, text + named_failures(run), 3 if run.failures or _refused(raw) else 0)
 
 

@@ -20,6 +20,7 @@ from medseg.workflows.judging import headlines
 from medseg.workflows.looking import audit_cases
 from medseg.workflows.opening import open_cohort
 from medseg.workflows.outcome import Outcome
+from medseg.workflows.rivals import beside, several_rule
 from medseg.workflows.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ def score_all(
     from medseg.evaluation.scoring import Scores
     from medseg.stages.score import read_rows, score
 
-    scoring = scoring or Scoring()
+    scoring = several_rule(scoring or Scoring(), raw)
     items = {case: (masks.get(case), raw[case]) for case in cases if case in raw}
     cohort = raw.cohort
-    scored = run.map(score, items, labels=cohort.labels, scoring=scoring, classes=cohort.classes)
+    classes = cohort.classes if cohort.task == "classification" else ()
+    scored = run.map(score, items, labels=cohort.labels, scoring=scoring, classes=classes)
     return Scores([row for a in scored.values() for row in read_rows(a)], scoring=scoring)
 
 
@@ -195,7 +197,8 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     scores = score_all(run, raw, masks, judges, settings.scoring)
     if settings.export:
         export_objects(run, raw, masks, settings.export)
-    return report_training(run, raw, parts, plan, settings, masks, scores)
+    more = beside(run, raw, parts, plan, settings, predicted, scores)
+    return report_training(run, raw, parts, plan, settings, masks, scores, more)
 
 
 def _training_item(fold: Fold, prepared: Mapping[str, Artifact]) -> dict[str, Any]:
