@@ -6,10 +6,12 @@ Named and computed in our own simple way; they are not those of the IBSI standar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
 
 Floats = NDArray[np.float64]
@@ -19,6 +21,8 @@ _BINS = 32
 _PERCENTILES = (5, 10, 25, 50, 75, 90, 95)
 _SCALES = (1.0, 3.0)
 """Widths in voxels of the smoothing before gradients are taken."""
+LARGEST = 2**21
+"""Voxels of the largest image that is measured whole: of larger ones every second, third, ... voxel."""
 
 
 def radiomics(image: Image, mask: Image | None, channels: Sequence[str]) -> dict[str, float]:
@@ -37,16 +41,29 @@ def radiomics(image: Image, mask: Image | None, channels: Sequence[str]) -> dict
     dict
         Lengths in mm (pixels where the spacing is not known); every value is a finite number.
     """
-    image = canonical(image)
-    inside = _foreground(image, None if mask is None else canonical(mask).array[0] > 0)
+    image, mask = _thinned(canonical(image)), None if mask is None else _thinned(canonical(mask))
+    inside = _foreground(image, None if mask is None else mask.array[0] > 0)
     found = _shape(inside, image.grid.spacing_mm)
-    for name, array in zip(channels, image.array.astype(np.float64), strict=True):
+    for name, array in zip(channels, image.array.astype(np.float32), strict=True):
         grey = {**_grey(array[inside], "in"), **_grey(array.ravel(), "all"), **_edges(array, inside)}
         found |= {f"{name}_{key}": value for key, value in grey.items()}
     return {name: float(f"{value:.9g}") for name, value in found.items()}
 
 
-def otsu(values: Floats) -> float:
+def _thinned(image: Image) -> Image:
+    """Every n-th voxel along the axes of more than 64 voxels, so that at most `LARGEST` are left."""
+    shape, n = image.grid.shape, 1
+    while np.prod([-(-s // n) if s > 64 else s for s in shape]) > LARGEST:
+        n += 1
+    if n == 1:
+        return image
+    steps = [n if s > 64 else 1 for s in shape]
+    array = image.array[:, :: steps[0], :: steps[1], :: steps[2]]
+    affine = image.grid.affine @ np.diag([*steps, 1.0])
+    return Image(np.ascontiguousarray(array), Grid(array.shape[1:], affine, image.grid.spacing_known))
+
+
+def otsu(values: NDArray[Any]) -> float:
     """The threshold that parts grey values into two groups as different as can be (Otsu 1979).
 
     Of equally good ones the middle; of values that are all equal, that value.
@@ -66,7 +83,7 @@ def otsu(values: Floats) -> float:
 def _foreground(image: Image, mask: Bool | None) -> Bool:
     first = image.array[0]
     few = np.unique(first.ravel()[:2000]).size <= 2 and np.unique(first).size == 2
-    limit = first.min() if few else otsu(first.astype(np.float64))
+    limit = first.min() if few else otsu(first)
     inside = np.asarray(first > limit) if mask is None else mask
     return inside if inside.any() else np.ones(first.shape, bool)
 
@@ -136,9 +153,9 @@ def _principal(points_mm: Floats) -> dict[str, float]:
     }
 
 
-def _grey(values: Floats, where: str) -> dict[str, float]:
+def _grey(values: NDArray[Any], where: str) -> dict[str, float]:
     """First-order statistics of some grey values."""
-    mean, sd = float(values.mean()), float(values.std())
+    mean, sd = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     scaled = (values - mean) / sd if sd > 1e-9 * max(1.0, abs(mean)) else np.zeros(values.shape)
     counts = np.histogram(values, _BINS)[0] / values.size
     levels = zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)
@@ -147,15 +164,15 @@ def _grey(values: Floats, where: str) -> dict[str, float]:
         "sd": sd,
         "least": float(values.min()),
         "most": float(values.max()),
-        "skewness": float((scaled**3).mean()),
-        "kurtosis": float((scaled**4).mean()),
+        "skewness": float((scaled * scaled * scaled).mean(dtype=np.float64)),
+        "kurtosis": float(np.square(np.square(scaled)).mean(dtype=np.float64)),
         "entropy": float(-np.sum(counts[counts > 0] * np.log2(counts[counts > 0]))),
         **{f"p{p:02d}": float(v) for p, v in levels},
     }
     return {f"{where}_{key}": value for key, value in named.items()}
 
 
-def _edges(array: Floats, inside: Bool) -> Mapping[str, float]:
+def _edges(array: NDArray[Any], inside: Bool) -> Mapping[str, float]:
     """How strong grey values change from voxel to voxel, finely and coarsely."""
     from scipy import ndimage
 

@@ -13,7 +13,7 @@ from medseg.core.errors import MedsegError
 
 Floats = NDArray[np.float64]
 
-STRENGTHS = tuple(float(f"{10**x:.3g}") for x in np.arange(-4, 2.1, 0.5))
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse penalties that are tried."""
 _INNER = 5
 _FAR = 6.0
@@ -138,4 +138,4 @@ def _cost(x: Floats, y: NDArray[np.int64], a: Any, b: Any, strength: float) -> f
 def _logistic(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, max_iter=2000, tol=1e-5)
+    return LogisticRegression(C=strength, max_iter=2000, tol=1e-4)

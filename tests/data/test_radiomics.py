@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.data.radiomics import otsu, radiomics
+from medseg.data.radiomics import LARGEST, otsu, radiomics
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
 
@@ -73,3 +73,11 @@ def test_otsu_parts_two_heaps():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, 5000), rng.normal(20, 1, 500)])
     assert 4 < otsu(values) < 16
+
+
+def test_a_large_image_is_measured_on_fewer_voxels():
+    small, large = _ball(12, (0.5, 0.5, 0.5)), _ball(12, (0.25, 0.25, 0.25))
+    assert large.array.size > LARGEST > small.array.size
+    a, b = (radiomics(image, None, ["m"]) for image in (small, large))
+    assert b["shape_size"] == pytest.approx(a["shape_size"], rel=0.02)
+    assert b["shape_axis_1"] == pytest.approx(a["shape_axis_1"], rel=0.02)

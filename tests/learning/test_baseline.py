@@ -38,13 +38,13 @@ def test_it_equals_scikit_learn_s_own_probabilities():
     table, truth, who = _table(90, "abc", 4.0)
     model = fit_baseline(table, truth, who, "abc")
     x = standardised(table, model.mean, model.scale)
-    theirs = LogisticRegression(C=model.strength[0], max_iter=2000, tol=1e-5).fit(x, [t[0] for t in truth])
-    assert np.allclose(model.probabilities(table), theirs.predict_proba(x), atol=1e-6)
+    theirs = LogisticRegression(C=model.strength[0], max_iter=2000, tol=1e-4).fit(x, [t[0] for t in truth])
+    assert np.allclose(model.probabilities(table), theirs.predict_proba(x), atol=1e-5)
 
 
 def test_noise_is_answered_with_a_strong_penalty():
     table, truth, who = _table(80, "ab", 0.0)
-    assert fit_baseline(table, truth, who, "ab").strength[0] <= STRENGTHS[4]
+    assert fit_baseline(table, truth, who, "ab").strength[0] <= STRENGTHS[2]
 
 
 def test_several_classes_a_case_have_probabilities_of_their_own():
