@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 MEMORY_BYTES, SECONDS = 2 * 2**30, 25
+CHEAP = {"ct", "enhanced", "enhanced_siemens", "implicit", "mosaic", "rtstruct", "seg"}
+"""Bases that need no process for decoding: they come twice as often."""
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"}
 PIXELS = (0x7FE0, 0x0010)
 Element = tuple[int, int, int, int]  # where it starts, where its length stands, its value, and its end
@@ -178,7 +180,9 @@ def main() -> int:
     bases, seed, start, stop = Path(sys.argv[1]), *(int(word) for word in sys.argv[2:5])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGALRM, _too_long)
-    failed, kinds = 0, sorted(path for path in bases.iterdir() if path.is_dir())
+    kinds = sorted(path for path in bases.iterdir() if path.is_dir())
+    kinds += [path for path in kinds if path.name in CHEAP]
+    failed = 0
     for number in range(start, stop):
         base = kinds[number // len(MUTATIONS) % len(kinds)]
         failed += not _survived(base, number, seed)
