@@ -40,8 +40,13 @@ _SETTINGS = _arg("overrides", nargs="*", metavar="key=value", help="settings, fo
 _MODEL = _arg(
     "model", metavar="MODEL", help="a model folder, a fold's folder, or a run folder (all its folds)"
 )
-_TOLERANCE = _arg(
-    "--tolerance-mm", type=float, default=1.0, metavar="MM", help="tolerance of NSD (default: 1.0)"
+_TOLERANCE = _arg("--tolerance-mm", type=float, metavar="MM", help="tolerance of NSD (default: 1.0)")
+_SCORING = _arg(
+    "overrides",
+    nargs="*",
+    metavar="key=value",
+    help="choices of the measurement: resample=true, ignore=255, metrics=[dice,hd95,lesion_f1], "
+    "lesions.minimum_ml=0.05, margins.dice=0.02, repeats=5000, ...",
 )
 _LABELS = _arg("--labels", metavar="name=1,other=2", help="label names and values")
 _FORMATS = _arg(
@@ -126,8 +131,18 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _arg("pred", metavar="PRED", help="folder of predicted masks, or a class table"),
             _arg("ref", metavar="REF", help="folder of reference masks, or a class table"),
             _arg("out", metavar="OUT", help="folder for scores.csv, summary.json and the report"),
-            _LABELS,
+            _SCORING,
+            _arg("--labels", metavar="name=1,both=1+2", help="label names and values; regions as sums"),
             _TOLERANCE,
+            _arg("--images", metavar="DIR", help="images of the same names, shown under the contours"),
+            _arg("--groups", metavar="CSV", help="columns by case (site, sex, ...): a table of subgroups"),
+            _arg("--quality", metavar="CSV", help="case,quality: a score to be held against Dice"),
+            _arg(
+                "--reader",
+                metavar="NAME=DIR",
+                action="append",
+                help="masks of a further reader: agreement between readers (repeat for several)",
+            ),
         ],
     ),
     "validate": (
@@ -146,6 +161,46 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _arg("a", metavar="A", help="a scores.csv, or a folder that holds one"),
             _arg("b", metavar="B", help="the other one"),
             _arg("out", metavar="OUT", help="folder for the comparison"),
+            _SCORING,
+        ],
+    ),
+    "explain": (
+        "where a model looked: a map for each case, held against chance",
+        [
+            _MODEL,
+            _arg("src", metavar="SRC", help="images as for predict, or a run folder"),
+            _arg("out", metavar="OUT", help="folder for OUT/explain/<case>/ and OUT/report/index.html"),
+            _arg(
+                "overrides",
+                nargs="*",
+                metavar="key=value",
+                help="settings: targets=[kidney], layer=layer3, region=reference, fill=blur, ...",
+            ),
+            _arg(
+                "--method",
+                choices=["gradcam", "gradcam++", "occlusion"],
+                default="gradcam",
+                help="how the map is made (default: gradcam)",
+            ),
+            _arg("--cases", default="", metavar="worst:5|ID,ID", help="which cases (default: all)"),
+        ],
+    ),
+    "adapt": (
+        "a model and images of another site, without labels -> how far they lie apart, and an adapted model",
+        [
+            _MODEL,
+            _arg("target", metavar="TARGET", help="images of the other site; labels there are not read"),
+            _arg("out", metavar="OUT", help="folder for OUT/shift.json and OUT/adapt/<model>/model"),
+            _SETTINGS,
+            _arg(
+                "--method",
+                default="none",
+                metavar="METHOD",
+                help="histogram, adabn, fourier, adversarial_features, adversarial_output, self_training, "
+                "several joined by +; none (default): only report the shift",
+            ),
+            _arg("--source", metavar="RUN", help="run folder of the training, if the model lies elsewhere"),
+            _COHORT[0],
         ],
     ),
     "export": (

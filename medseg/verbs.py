@@ -125,16 +125,36 @@ def evaluate(args: Namespace) -> Outcome:
     """Two folders of masks -> scores and report."""
     from medseg.workflows.judging import evaluate as journey
 
-    labels = parse_labels(args.labels) if args.labels else None
     return journey(
         args.pred,
         args.ref,
         args.out,
-        labels=labels,
+        labels=args.labels,
         tolerance_mm=args.tolerance_mm,
         workers=_processes(args),
+        scoring=_scoring(args),
+        images=args.images,
+        groups=args.groups,
+        quality=args.quality,
+        readers=_readers(args.reader),
         quiet=args.quiet,
     )
+
+
+def _scoring(args: Namespace) -> Any:
+    from medseg.core.config import load_config
+    from medseg.evaluation.policy import Scoring
+
+    return load_config(Scoring, None, args.overrides)
+
+
+def _readers(given: list[str] | None) -> dict[str, str] | None:
+    """``NAME=DIR`` of each further reader."""
+    pairs = [text.partition("=") for text in given or []]
+    for name, _, folder in pairs:
+        if not name or not folder:
+            raise MedsegError("a reader is given as NAME=DIR", mend="for example --reader second=masks_b")
+    return {name: folder for name, _, folder in pairs} or None
 
 
 def validate(args: Namespace) -> Outcome:
@@ -149,7 +169,31 @@ def compare(args: Namespace) -> Outcome:
     """Two score tables on the same cases."""
     from medseg.workflows.judging import compare as journey
 
-    return journey(args.a, args.b, args.out)
+    return journey(args.a, args.b, args.out, _scoring(args))
+
+
+def explain(args: Namespace) -> Outcome:
+    """Where a model looked."""
+    from medseg.core.config import load_config
+    from medseg.learning.settings import Explaining
+    from medseg.workflows.explaining import explain as journey
+
+    words = [word.removeprefix("explain.") for word in args.overrides]
+    explaining = load_config(Explaining, None, [f"method={args.method}", *words])
+    run = Run(args.out, workers=_workers(args), quiet=args.quiet)
+    return journey(args.model, args.src, run, explaining=explaining, cases=args.cases, device=args.device)
+
+
+def adapt(args: Namespace) -> Outcome:
+    """A model brought to another site."""
+    from medseg.core.config import load_config
+    from medseg.learning.settings import Adaptation
+    from medseg.workflows.adapting import adapt as journey
+
+    settings = load_config(Adaptation, None, [f"method={args.method}", *args.overrides])
+    target = _cohort(args, args.target, need_reference=False, images_alone=True)
+    run = Run(args.out, workers=_workers(args), quiet=args.quiet)
+    return journey(args.model, target, run, adaptation=settings, source=args.source, device=args.device)
 
 
 def export(args: Namespace) -> Outcome:
@@ -207,6 +251,8 @@ VERBS: dict[str, Callable[[Namespace], Outcome]] = {
     "evaluate": evaluate,
     "validate": validate,
     "compare": compare,
+    "adapt": adapt,
+    "explain": explain,
     "export": export,
     "import-weights": import_weights,
     "fetch": fetch,

@@ -13,7 +13,8 @@ from medseg.data.classes import classes_of
 from medseg.evaluation.classification import class_rows
 from medseg.evaluation.pairs import Row, score_pair
 from medseg.evaluation.policy import Scoring
-from medseg.imaging.image import read_mask, same_place
+from medseg.evaluation.structures import placed
+from medseg.imaging.image import read_mask
 from medseg.imaging.labels import Labels
 
 Pair = tuple[Artifact | None, Artifact]
@@ -57,7 +58,7 @@ def _mask_rows(
     reference = read_mask(file)
     prediction = None if predicted is None else read_mask(predicted / "mask.nii.gz")
     if prediction is not None:
-        same_place(prediction, reference, "prediction and reference")
+        prediction, _ = placed(prediction, reference, resample=scoring.resample)
     return score_pair(prediction, reference, labels, scoring, source["case"], source["patient"])
 
 

@@ -26,7 +26,7 @@ def evaluate(
     ref: str | Path,
     out: str | Path,
     *,
-    labels: Labels | None = None,
+    labels: Labels | str | None = None,
     tolerance_mm: float | None = None,
     workers: int = 1,
     quiet: bool = False,
@@ -77,11 +77,14 @@ def validate(
     return _verdict(run, summary, judged, page)
 
 
-def compare(a: str | Path, b: str | Path, out: str | Path) -> Outcome:
-    """``medseg compare A B OUT``: paired differences of two score tables on the same cases."""
+def compare(a: str | Path, b: str | Path, out: str | Path, scoring: Scoring | None = None) -> Outcome:
+    """``medseg compare A B OUT``: paired differences of two score tables on the same cases.
+
+    `scoring` holds confidence, repeats and seed of the intervals, and the margins of non-inferiority.
+    """
     from medseg.evaluation.compare import compare as paired
 
-    done = paired(_table(a), _table(b), Path(out))
+    done = paired(_table(a), _table(b), Path(out), scoring)
     return Outcome(done.summary, done.text)
 
 

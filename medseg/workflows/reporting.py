@@ -23,6 +23,7 @@ from medseg.workflows.outcome import Outcome, named_failures
 from medseg.workflows.rivals import Beside
 from medseg.workflows.settings import TrainSettings
 from medseg.workflows.training import network_names
+from medseg.workflows.transferring import account_of
 
 if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores
@@ -41,12 +42,17 @@ def report_training(
     masks: Mapping[str, Artifact],
     scores: Scores,
     beside: Beside | None = None,
+    looked: Mapping[str, Artifact] | None = None,
 ) -> Outcome:
     """Write tables and report of a training, tell MLflow, and say the result in a few lines."""
     beside = beside or Beside()
     scores.facts = {"digests": {"plan": digest(plan), "cohort": digest(raw.cohort)}, "seed": split.seed}
     summary = _tables(run, raw, scores)
     facts = {**beside.facts, **_facts(raw, split, plan, settings)}
+    if carried := account_of(
+        run, [n for fold in network_names(split, plan, settings.training).values() for n in fold]
+    ):
+        facts["weights carried"] = carried
     content = {
         "title": settings.name,
         "summary": summary,
@@ -54,7 +60,7 @@ def report_training(
         "cohort": _cohort_rows(raw, parts_of(split)),
         "histories": _histories(run, chain(*network_names(split, plan, settings.training).values())),
     }
-    page = _page(run, raw, masks, scores, content)
+    page = _page(run, raw, masks, scores, content, looked)
     finish_workflow(settings.watch(), run.root, headlines(summary))
     text = "\n".join(
         [
@@ -100,12 +106,18 @@ def parts_of(split: Split) -> dict[str, str]:
     return parts | dict.fromkeys(split.test, "test")
 
 
+def _groups(source: Mapping[str, Any]) -> dict[str, Any]:
+    """What the subgroups of a table are made of: what is known of the patient, and the slice thickness."""
+    return {**source["groups"], "slice_thickness": max(source["spacing_mm"])}
+
+
 def _tables(run: Run, raw: Ingested, scores: Scores) -> dict[str, Any]:
     """Write scores.csv and summary.json, and give the summary."""
     if raw.cohort.task == "segmentation":
         judged = {row["case"] for row in scores.rows}
         largest = max((max(raw.source(case)["spacing_mm"]) for case in judged if case in raw), default=0.0)
         scores.facts["notes"] = tolerance_notes(scores.scoring, raw.cohort.labels, largest)
+        scores.facts["groups"] = {case: _groups(raw.source(case)) for case in judged if case in raw}
     if not scores.rows:
         raise MedsegError("no case was scored", mend="see the errors above: every case failed")
     summary = scores.summary()
@@ -115,15 +127,22 @@ def _tables(run: Run, raw: Ingested, scores: Scores) -> dict[str, Any]:
 
 
 def _page(
-    run: Run, raw: Ingested, masks: Mapping[str, Artifact], scores: Scores, content: dict[str, Any]
+    run: Run,
+    raw: Ingested,
+    masks: Mapping[str, Artifact],
+    scores: Scores,
+    content: dict[str, Any],
+    looked: Mapping[str, Artifact] | None = None,
 ) -> Path:
     """The page: made anew only when something in it changed, because it is a stage like the others."""
-    from medseg.stages.report import INGESTED, MASK, report
+    from medseg.stages.report import INGESTED, LOOKED, MASK, SOURCE, report
 
     segmented = raw.cohort.task == "segmentation"
     worst = [row["case"] for row in scores.worst(GALLERY)] if segmented else []
     item = {f"{INGESTED}{case}": raw[case] for case in worst}
     item |= {f"{MASK}{case}": masks[case] for case in worst if case in masks}
+    for case, artifact in (looked or {}).items():
+        item |= {f"{LOOKED}{case}": artifact, f"{SOURCE}{case}": raw[case]}
     told = {
         "rows": scores.rows,
         "refusals": [r.model_dump(mode="json") for r in raw.cohort.refused],
@@ -156,7 +175,8 @@ def _case_row(raw: Ingested, case: str, part: str) -> dict[str, Any]:
 
 def _facts(raw: Ingested, split: Split, plan: Plan, settings: TrainSettings) -> dict[str, Any]:
     recipe = settings.model_dump(
-        mode="json", exclude={"cohort": {"root", "image", "reference"}, "plan": True}
+        mode="json",
+        exclude={"cohort": {"root", "image", "reference"}, "plan": True, "transfer": {"source"}},
     )
     return {
         "data": {

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medseg.core.errors import MedsegError
@@ -77,3 +78,41 @@ def test_two_score_tables_are_compared_case_by_case(folders: tuple[Path, Path], 
     done = compare(tmp_path / "a", tmp_path / "a" / "scores.csv", tmp_path / "c")
     assert done.exit_code == 0
     assert (tmp_path / "c" / "compare.json").is_file()
+
+
+def test_choices_of_the_measurement_come_from_the_command_line(tmp_path):
+    """A region, an ignored value, lesions and a second reader, all at the verb."""
+    from medseg.cli import main
+    from medseg.imaging.grid import Grid
+    from medseg.imaging.image import Image, write_image
+
+    grid = Grid.from_spacing((12, 12, 12))
+    for folder, shift in (("ref", 0), ("pred", 1), ("second", 0)):
+        (tmp_path / folder).mkdir()
+        for n in range(4):
+            array = np.zeros((1, 12, 12, 12), np.uint8)
+            array[0, 2 + shift : 6 + shift, 2:6, 2:6] = 1
+            array[0, 2 + shift : 6 + shift, 7:9, 2:6] = 2
+            array[0, :, :, 10] = 9
+            write_image(Image(array, grid), tmp_path / folder / f"case{n}.nii.gz")
+    words = ["--labels", "a=1,b=2,both=1+2", "ignore=9", "metrics=[dice,lesion_f1]", "lesions.iou=0.4"]
+    readers = ["--reader", f"second={tmp_path / 'second'}", "--quiet"]
+    folders = [str(tmp_path / name) for name in ("pred", "ref", "out")]
+    assert main(["evaluate", *folders, *words, *readers]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["labels"]["both"]["dice"]["mean"] == pytest.approx(0.75)
+    assert summary["labels"]["a"]["lesion_f1"]["mean"] == 1
+    assert "readers" in summary
+    assert main(["evaluate", *folders, "--reader", "second"]) == 2
+    assert (
+        main(
+            [
+                "compare",
+                str(tmp_path / "out"),
+                str(tmp_path / "out"),
+                str(tmp_path / "c"),
+                "margins.dice=0.02",
+            ]
+        )
+        == 0
+    )
