@@ -9,28 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import nearest
-from medseg.data.plan import IMAGE, Plan, Triple
-from medseg.data.prepare import prepare
+from medseg.data.plan import Plan
 from medseg.imaging.grid import Grid
-from medseg.imaging.image import Image, canonical
-from medseg.imaging.resample import resample, resample_labels
+from medseg.imaging.image import Image
 from medseg.learning.explain_check import ALIKE, alike, block_ids, block_means, drawn_anew, faithfulness
 from medseg.learning.explain_maps import (
     Map,
     Question,
     answers,
     displacement,
-    filling,
     layer_of,
     occluded,
     raw_map,
 )
+from medseg.learning.explain_view import View, on_source, sides_mm, spread, view_of
 from medseg.learning.model import Model, Models
-from medseg.learning.sampling import cut
 from medseg.learning.settings import Explaining
 
 SHARE = 8
@@ -109,15 +105,8 @@ class _Asked:
     def plan(self) -> Plan:
         return self.models.plan
 
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """The questions put to each network at one window, and where it lies."""
-
-    questions: tuple[Question, ...]
-    grid: Grid
-    share: float | None = None
-    """Segmentation: part of the region that lies in the window."""
+    def view(self, target: int) -> View:
+        return view_of(self.models, self.image, target, self.settings.fill, self.region, self.mask)
 
 
 def _targets(asked: _Asked) -> list[str]:
@@ -147,7 +136,7 @@ def _names(plan: Plan) -> list[str]:
 
 def _predicted(asked: _Asked) -> list[str]:
     """The most probable class; where a case may have several, all that are more likely than not."""
-    views = _views(asked, 0)
+    views = asked.view(0)
     found = {}
     for index, name in enumerate(asked.plan.classes):
         found[name] = _answer(replace(views, questions=_about(views, index)))
@@ -158,10 +147,10 @@ def _predicted(asked: _Asked) -> list[str]:
 def _explained(asked: _Asked, name: str) -> Explanation:
     plan, settings = asked.plan, asked.settings
     first = 0 if plan.task == "classification" else 1  # a mask's first output is the background
-    view = _views(asked, first + _names(plan).index(name))
+    view = asked.view(first + _names(plan).index(name))
     layers = _layers(view, settings)
     found, raws = _map(view, settings, layers)
-    sides = _sides_mm(view.grid)
+    sides = sides_mm(view.grid)
     check = faithfulness(view.questions, found, sides, settings)
     drawn = _drawn_maps(asked, view, layers, found)
     facts = {
@@ -178,84 +167,24 @@ def _explained(asked: _Asked, name: str) -> Explanation:
         "weights_drawn_anew": drawn,
         "warnings": _warnings(check, drawn),
     }
-    return Explanation(name, _on_source(found, view.grid, asked.image), facts)
+    return Explanation(name, on_source(found, view.grid, asked.image), facts)
 
 
-def _views(asked: _Asked, target: int) -> _View:
-    """The window each network looks at: its middle patch, or the one that holds most of a label."""
-    plan = asked.plan
-    mask = None if plan.region == IMAGE else asked.mask
-    prepared = [prepare(asked.image, m.plan.preparation(), mask) for m in asked.models.members]
-    grid = prepared[0].grid
-    inside = None if asked.region is None else _label_on(asked.region, grid, plan, target)
-    start = _start(inside, grid.shape, plan.patch)
-    part = None if inside is None else cut(inside[None], _middle(start, plan.patch), plan.patch, np.uint8)[0]
-    questions = []
-    for member, one in zip(asked.models.members, prepared, strict=True):
-        array = cut(one.array, _middle(start, plan.patch), plan.patch)
-        window = torch.from_numpy(np.ascontiguousarray(array))[None].to(member.device)
-        fill = filling(window, asked.settings.fill)
-        region = None if part is None else torch.from_numpy(part > 0).to(member.device)
-        questions.append(Question(member.network, window, fill, target, region, plan.multilabel))
-    share = None if inside is None or part is None else round(min(1.0, part.sum() / inside.sum()), 4)
-    return _View(tuple(questions), grid.cropped(start, plan.patch), share)
-
-
-def _label_on(region: Image, grid: Grid, plan: Plan, target: int) -> NDArray[np.uint8]:
-    """The label's voxels on the prepared grid; a structure lost between its voxels keeps its middle."""
-    value = plan.labels[target - 1].value
-    mine = canonical(region.but((region.array == value).astype(np.uint8)))
-    found = resample_labels(mine, grid).array[0]
-    if not found.any():
-        middle = mine.grid.to_mm(np.argwhere(mine.array[0]).mean(0))
-        at = np.clip(np.rint(grid.to_index(middle)), 0, np.array(grid.shape) - 1).astype(int)
-        found = found.copy()
-        found[tuple(at)] = 1
-    return found
-
-
-def _start(inside: NDArray[np.uint8] | None, shape: Sequence[int], patch: Triple) -> list[int]:
-    """First voxel of the window; before the image where that is smaller."""
-    if inside is None:
-        return [int(np.floor(n / 2 - p / 2)) for n, p in zip(shape, patch, strict=True)]
-    start = [0, 0, 0]
-    for axis in (2, 1, 0):  # a slice first, where the network looks at slices
-        profile = inside.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64)
-        start[axis] = _best_start(profile, patch[axis])
-        low = max(0, start[axis])
-        inside = inside.take(range(low, min(inside.shape[axis], start[axis] + patch[axis])), axis)
-    return start
-
-
-def _best_start(profile: NDArray[np.int64], size: int) -> int:
-    """Where `size` voxels hold most, about the middle of what they hold; centred when they hold all."""
-    if len(profile) <= size:
-        return int(np.floor(len(profile) / 2 - size / 2))
-    held = np.convolve(profile, np.ones(size, np.int64), "valid")
-    best = np.flatnonzero(held == held.max())
-    wanted = (profile * np.arange(len(profile))).sum() / profile.sum() - (size - 1) / 2
-    return int(best[np.abs(best - wanted).argmin()])
-
-
-def _middle(start: Sequence[int], patch: Triple) -> list[float]:
-    return [s + p / 2 for s, p in zip(start, patch, strict=True)]
-
-
-def _about(view: _View, target: int) -> tuple[Question, ...]:
+def _about(view: View, target: int) -> tuple[Question, ...]:
     return tuple(replace(question, target=target) for question in view.questions)
 
 
-def _answer(view: _View) -> float:
+def _answer(view: View) -> float:
     return float(answers(view.questions, np.zeros((1, *view.grid.shape), bool))[0])
 
 
-def _layers(view: _View, settings: Explaining) -> list[str]:
+def _layers(view: View, settings: Explaining) -> list[str]:
     if settings.method == "occlusion":
         return []
     return [layer_of(question, settings.layer) for question in view.questions]
 
 
-def _map(view: _View, settings: Explaining, layers: Sequence[str]) -> tuple[Map, list[Map]]:
+def _map(view: View, settings: Explaining, layers: Sequence[str]) -> tuple[Map, list[Map]]:
     """The map on the window, 0..1, and what it was made from: a raw map a network, or one for all."""
     if settings.method == "occlusion":
         sides = _cover(view.grid, settings.window_mm)
@@ -264,7 +193,7 @@ def _map(view: _View, settings: Explaining, layers: Sequence[str]) -> tuple[Map,
     raws, found = [], np.zeros(view.grid.shape, np.float32)
     for question, layer in zip(view.questions, layers, strict=True):
         raws.append(raw_map(question, settings.method, layer))
-        found += _unit(_spread(raws[-1], view.grid, displacement(question, layer)))
+        found += _unit(spread(raws[-1], view.grid, displacement(question, layer)))
     return _unit(found), raws
 
 
@@ -276,35 +205,14 @@ def _unit(array: Map) -> Map:
 
 def _cover(grid: Grid, window_mm: float | None) -> list[int]:
     """Sides of an occlusion box in voxels: as many mm along each axis as whole voxels allow."""
-    mm = window_mm or max(_sides_mm(grid)) / SHARE
+    mm = window_mm or max(sides_mm(grid)) / SHARE
     return [min(n, max(1, round(mm / s))) for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
 
 
-def _sides_mm(grid: Grid) -> list[float]:
-    return [n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
-
-
-def _spread(raw: Map, grid: Grid, off: Sequence[float]) -> Map:
-    """A map of features on the window: they share its box evenly, moved by what `displacement` says."""
-    spacing = [mm / n for mm, n in zip(_sides_mm(grid), raw.shape, strict=True)]
-    even = grid.resampled(spacing)
-    affine = even.affine.copy()
-    affine[:3, 3] += grid.affine[:3, :3] @ np.array(off)
-    return resample(Image(raw[None], replace(even, affine=affine)), grid, order=1).array[0]
-
-
-def _on_source(found: Map, grid: Grid, image: Image) -> Image:
-    """The map on the image's own grid, 0 where the network did not look."""
-    wide = grid.cropped((-1, -1, -1), [n + 2 for n in grid.shape])
-    seen = resample(Image(np.pad(np.ones_like(found, np.uint8), 1)[None], wide), image.grid).array
-    shown = resample(Image(found[None], grid), image.grid, order=1, antialias=True).array
-    return image.but(np.where(seen > 0, np.clip(shown, 0, 1), 0).astype(np.float32))
-
-
-def _drawn_maps(asked: _Asked, view: _View, layers: Sequence[str], found: Map) -> dict[str, float | None]:
+def _drawn_maps(asked: _Asked, view: View, layers: Sequence[str], found: Map) -> dict[str, float | None]:
     """Rank correlation of the map with those of networks whose weights were drawn anew, step by step."""
     settings, member = asked.settings, asked.models.members[0]
-    ids = block_ids(found.shape, _sides_mm(view.grid), settings.blocks)
+    ids = block_ids(found.shape, sides_mm(view.grid), settings.blocks)
     told: dict[str, float | None] = {}
     for name, network in _steps(member, settings):
         other = replace(view, questions=(replace(view.questions[0], network=network),))

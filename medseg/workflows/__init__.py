@@ -20,6 +20,8 @@ _HOME = {
     "score_all": "medseg.workflows.training",
     "cross_validate": "medseg.workflows.training",
     "report_training": "medseg.workflows.reporting",
+    "explain": "medseg.workflows.explaining",
+    "explain_cases": "medseg.workflows.explaining",
     "export": "medseg.workflows.exporting",
     "export_objects": "medseg.workflows.exporting",
     "train": "medseg.workflows.training",

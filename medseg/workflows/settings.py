@@ -16,7 +16,7 @@ from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_out import DicomOutput, ObjectKind
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
-from medseg.learning.settings import Prediction, Training, Transfer
+from medseg.learning.settings import Explaining, Prediction, Training, Transfer
 from medseg.learning.tracking import Tracking
 
 
@@ -109,6 +109,8 @@ class TrainSettings(Value):
     scoring: Scoring = Scoring()
     export: tuple[ObjectKind, ...] = ()
     """DICOM objects written for the cases judged, when their source is DICOM."""
+    explain: Explaining | None = None
+    """Where the models looked in the worst cases judged: ``explain: {method: gradcam, cases: 5}``."""
     tracking: Tracking = Tracking()
     """MLflow: by default a local SQLite file beside the runs; MLFLOW_TRACKING_URI wins."""
 

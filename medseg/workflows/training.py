@@ -177,6 +177,7 @@ def cross_validate(
 
 def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM objects)."""
+    from medseg.workflows.explaining import explain_worst
     from medseg.workflows.exporting import export_objects
     from medseg.workflows.reporting import report_training
 
@@ -198,7 +199,8 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     if settings.export:
         export_objects(run, raw, masks, settings.export)
     more = beside(run, raw, parts, plan, settings, predicted, scores)
-    return report_training(run, raw, parts, plan, settings, masks, scores, more)
+    looked = explain_worst(run, raw, judges, masks, scores, settings.explain, device)
+    return report_training(run, raw, parts, plan, settings, masks, scores, more, looked)
 
 
 def _training_item(fold: Fold, prepared: Mapping[str, Artifact]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from medseg.evaluation.pairs import Row
 from medseg.imaging.labels import Label, Labels
 
 if TYPE_CHECKING:
+    from medseg.evaluation.report.looked import Looked
     from medseg.evaluation.report.overlays import Overlay
 
 
@@ -44,6 +45,8 @@ class ReportContext:
         Fold name -> history.csv, its text, or its rows.
     overlays : sequence of Overlay
         Worst first.
+    looked : sequence of Looked
+        Maps of where the model looked.
     """
 
     title: str
@@ -60,6 +63,7 @@ class ReportContext:
     failures: Sequence[Mapping[str, Any]] = ()
     histories: Mapping[str, Path | str | Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     overlays: Sequence[Overlay] = ()
+    looked: Sequence[Looked] = ()
 
     def all_labels(self) -> Labels:
         """The labels given, and after them those that only the rows name."""

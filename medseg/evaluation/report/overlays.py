@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.evaluation.report.contours import Point, outlines
+from medseg.evaluation.report.heat import heat_uri
 from medseg.evaluation.report.svg import n, polyline
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
@@ -41,6 +42,8 @@ class Plane:
     size_mm: tuple[float, float]
     letters: str
     outlines: tuple[Outline, ...]
+    heat: NDArray[np.float32] | None = None
+    """Values 0..1 of a map to lay over the grey ones."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ class Overlay:
 
 
 def planes(
-    image: Image | None, reference: Image | None, prediction: Image | None, labels: Labels
+    image: Image | None,
+    reference: Image | None,
+    prediction: Image | None,
+    labels: Labels,
+    heat: Image | None = None,
 ) -> tuple[list[Plane], str]:
     """Three planes (one for a single slice) through the largest cross-sections of both masks.
 
@@ -65,29 +72,35 @@ def planes(
     ----------
     image, reference, prediction : Image or None
         On one grid; the first channel is shown. At least one is given.
+    heat : Image, optional
+        A map 0..1 on the same grid: laid over the whole image, planes through its peak.
 
     Returns
     -------
     planes, window
         The window is the range of grey values shown, in words.
     """
-    shown, truth, guess = (None if x is None else canonical(x) for x in (image, reference, prediction))
+    shown, truth, guess, marks = (
+        None if x is None else canonical(x) for x in (image, reference, prediction, heat)
+    )
     some = shown or truth or guess
     if some is None:
         raise ValueError("nothing to show: no image and no mask")
     foreground = _foreground([truth, guess], some.grid.shape, labels)
+    marked = None if marks is None else marks.array[0]
+    looked_for = foreground if marked is None else np.zeros_like(foreground)
     spacing = some.grid.spacing_mm
-    box = _view(foreground, spacing)
-    grey, window = _grey(shown, foreground, box)
+    box = _view(looked_for, spacing)
+    grey, window = _grey(shown, looked_for, box)
     masks = {"reference": truth, "prediction": guess}
     found = []
     for name, axis, letters in _PLANES:
         if some.grid.shape[axis] > 1 or some.grid.shape.count(1) == 0:
-            at = _largest_cut(foreground, axis)
+            at = _largest_cut(foreground, axis) if marked is None else _peak(marked, axis)
             drawn = tuple(_drawn(masks, labels, axis, at, box, spacing))
-            found.append(_plane(name, grey, axis, at - box[axis].start, spacing, letters, drawn))
+            found.append(_plane(name, grey, axis, at - box[axis].start, spacing, letters, drawn, marked))
     if 1 in some.grid.shape:
-        found = _flat(masks, labels, some.grid, box, spacing, grey)
+        found = _flat(masks, labels, some.grid, box, spacing, grey, marked)
     return found, window
 
 
@@ -185,6 +198,12 @@ def _largest_cut(foreground: NDArray[np.bool_], axis: int) -> int:
     return int(np.argmax(areas)) if areas.any() else foreground.shape[axis] // 2
 
 
+def _peak(marked: NDArray[np.float32], axis: int) -> int:
+    """Where the map is strongest; the middle where it says nothing."""
+    at = np.unravel_index(int(marked.argmax()), marked.shape)[axis]
+    return int(at) if np.ptp(marked) > 0 else marked.shape[axis] // 2
+
+
 def _plane(
     name: str,
     grey: NDArray[np.uint8],
@@ -193,10 +212,13 @@ def _plane(
     spacing: Sequence[float],
     letters: str,
     drawn: tuple[Outline, ...],
+    marked: NDArray[np.float32] | None = None,
 ) -> Plane:
     across, up = (a for a in range(3) if a != axis)
     seen = _upright(np.take(grey, at, axis))
-    return Plane(name, seen, (seen.shape[1] * spacing[across], seen.shape[0] * spacing[up]), letters, drawn)
+    size_mm = (seen.shape[1] * spacing[across], seen.shape[0] * spacing[up])
+    heat = None if marked is None else _upright(np.take(marked, at, axis))
+    return Plane(name, seen, size_mm, letters, drawn, heat)
 
 
 def _upright(cut: NDArray[Any]) -> NDArray[Any]:
@@ -235,18 +257,21 @@ def _flat(
     box: tuple[slice, slice, slice],
     spacing: Sequence[float],
     grey: NDArray[np.uint8],
+    marked: NDArray[np.float32] | None = None,
 ) -> list[Plane]:
     axis = grid.shape.index(1)
     shown = grid.nearest_axes()[0][axis]  # a picture keeps its third axis last, whatever plane it shows
     name, _, letters = next(p for p in _PLANES if p[1] == shown)
     drawn = tuple(_drawn(masks, labels, axis, 0, box, spacing))
-    return [_plane(name, grey, axis, 0, spacing, letters, drawn)]
+    return [_plane(name, grey, axis, 0, spacing, letters, drawn, marked)]
 
 
 def _svg(plane: Plane, total_mm: float) -> str:
     wide, high = plane.size_mm
     place = f'width="{n(wide)}" height="{n(high)}" preserveAspectRatio="none"'
     picture = f'<image {place} href="{_data_uri(plane.grey)}"/>'
+    if plane.heat is not None:
+        picture += f'<image class="heat" {place} href="{heat_uri(plane.heat)}"/>'
     stroke, size = total_mm / 420, total_mm / 62
     return picture + _paths(plane, stroke) + _letters(plane, size) + _scale_bar(plane, stroke, size)
 

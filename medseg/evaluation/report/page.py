@@ -11,6 +11,7 @@ from typing import Any
 from medseg.core.files import write_text
 from medseg.evaluation.report import charts, tables, words
 from medseg.evaluation.report.context import ReportContext, history_of
+from medseg.evaluation.report.looked import figures
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PLOTTED = ("dice", "nsd", "hd95", "volume_error", "probability")
@@ -61,6 +62,7 @@ def render_page(context: ReportContext) -> str:
         conventions=context.summary.get("conventions", {}),
         notes=context.summary.get("notes", ()),
         anchors=anchors(context),
+        looked=Markup(figures(context.looked)) if context.looked else None,
         safe=Markup,
     )
 

@@ -23,6 +23,9 @@ GUIDE: dict[str, str] = {
     "(over- or under-segmentation), or a slope (large structures cut short).",
     "gallery": "Good: even the first cases here are nearly right. Bad: a contour in the wrong place, on the "
     "wrong side, or missing. The dashed white line is the reference, the coloured line the prediction.",
+    "looked": "Good: the mark lies on the structure that matters, and hiding what it marks takes the answer "
+    "away faster than hiding places at random. Bad: a mark on borders, lettering or instruments, or a map "
+    "no better than random: such a picture explains nothing. Yellow is the strongest evidence.",
     "failures": "Good: nothing here. Bad: any case here is missing from the numbers above, or "
     "counts as missed in them.",
 }
