@@ -29,8 +29,11 @@ def set_aside(
 ) -> tuple[list[PreparedCase], list[PreparedCase]]:
     """Training cases and monitor cases: whole patients, drawn by `seed`, few and not too large.
 
-    No monitor when `share` is 0 or there are fewer than five patients.
+    No monitor when `share` is 0 or there are fewer than five patients. A classification has no use for
+    cases whose class is not known: they are in neither.
     """
+    if plan.task == "classification":
+        cases = [case for case in cases if case.info["class_indices"] is not None]
     patients = sorted({case.patient for case in cases})
     if share == 0 or len(patients) < LEAST_PATIENTS:
         return list(cases), []
@@ -71,7 +74,7 @@ def accuracy_of(
 ) -> Scores:
     """Share of right answers, and the mean probability of the right class, which chooses."""
     right, sure = [], []
-    for case in (c for c in cases if c.info["class_indices"] is not None):
+    for case in cases:
         found = classify(network, plan, np.asarray(case.image, np.float32), Prediction(), device)
         target = case.class_target(plan)
         if plan.multilabel:

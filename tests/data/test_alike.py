@@ -94,3 +94,33 @@ def test_pairs_are_those_above_the_limit_among_thumbnails_of_one_kind():
 def test_chains_hold_together():
     assert joined(6, [(4, 5), (0, 1), (1, 4)]) == [0, 0, 2, 3, 0, 0]
     assert joined(3, []) == [0, 1, 2]
+
+
+def test_the_groups_of_a_published_audit_are_found_again(shared_data):
+    """Near-duplicates of breast ultrasound pictures, as the table's own column numbers them."""
+    root = shared_data / "classification2d" / "busi"
+    told = {c.id: c.patient for c in Cohort.open(root, quiet=True, ids="names").cases}
+    silent = {"near_duplicate_group": "ignore"}
+    cohort = Cohort.open(root, format="csv", quiet=True, ids="names", roles=silent)
+    assert len({c.patient for c in cohort.cases}) == len(cohort) == 180
+    found = {c.id: c.patient for c in group_alike(cohort, 0.97, quiet=True).cases}
+    ids = sorted(told)
+    pairs = [(a, b) for n, a in enumerate(ids) for b in ids[n + 1 :]]
+    same = [p for p in pairs if told[p[0]] == told[p[1]]]
+    again = [p for p in same if found[p[0]] == found[p[1]]]
+    assert len(same) > 20
+    assert len(again) >= 0.9 * len(same)
+
+
+@pytest.mark.parametrize(
+    ("table", "cases", "classes"),
+    [
+        ("classification2d/mednist", 1200, 6),
+        ("classification2d/busi", 180, 3),
+        ("classification3d/adrenal", 240, 2),
+    ],
+)
+def test_tables_of_published_sets_are_read_as_they_are(shared_data, table, cases, classes):
+    cohort = Cohort.open(shared_data / table, quiet=True)
+    assert (len(cohort), len(cohort.classes), cohort.task) == (cases, classes, "classification")
+    assert not cohort.multilabel and not cohort.refused

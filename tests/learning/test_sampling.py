@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from small_patients import small_plan
 
 from medseg.core.files import write_json
+from medseg.learning.monitor import set_aside
 from medseg.learning.sampling import PreparedCase, Sampler, cut, window_of
 
 
@@ -121,3 +122,10 @@ def test_several_classes_a_case_are_drawn_as_flags(tmp_path):
     found = {tuple(row) for row in drawn.target.tolist()}
     assert found == {(1, 0, 1), (0, 0, 0), (0, 1, 0)}
     assert (drawn.classes == drawn.target).all()
+
+
+def test_a_case_without_a_class_is_neither_trained_on_nor_looked_at(tmp_path):
+    cases = _class_cases(tmp_path, [[0], None, [1], [2], None, [0], [1]])
+    trained, monitored = set_aside(cases, 0.2, _class_plan(), 0)
+    assert {c.id for c in (*trained, *monitored)} == {"k0", "k2", "k3", "k5", "k6"}
+    assert len(monitored) == 1

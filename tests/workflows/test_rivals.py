@@ -13,7 +13,8 @@ from medseg.core.files import read_json
 from medseg.core.run import Run
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, write_image
-from medseg.workflows.settings import TrainSettings
+from medseg.workflows.opening import open_cohort
+from medseg.workflows.settings import CohortSettings, TrainSettings
 from medseg.workflows.training import train
 
 SHAPE = (24, 24, 12)
@@ -130,3 +131,17 @@ def test_a_joint_model_is_judged_by_its_masks_and_its_classes(bodies, tmp_path):
     assert {r["case"] for r in classes} == {r["case"] for r in _rows(root / "scores.csv")}
     assert read_json(root / "class_summary.json")["mean_over_labels"]["auroc"]["mean"] is not None
     assert "classes: auroc" in outcome.text
+
+
+def test_a_recipe_says_roles_and_keeps_what_is_alike_together(bodies, tmp_path):
+    text = (bodies / "size.csv").read_text().replace("image,reference,class", "scan,drawn,kind")
+    text += "".join(line.replace("c0.", "copy.") + "\n" for line in text.splitlines()[1:2])
+    (bodies / "copy.nii.gz").write_bytes((bodies / "c1.nii.gz").read_bytes())
+    (bodies / "roles.csv").write_text(text)
+    roles = {"scan": "image", "drawn": "reference", "kind": "class"}
+    settings = CohortSettings(root=str(bodies / "roles.csv"), format="csv", roles=roles, ids="names")
+    cohort = open_cohort(settings.but(group_alike=0.97), "classification", quiet=True)
+    assert cohort.task == "classification" and cohort.classes == ("large", "small")
+    assert cohort["copy"].patient == cohort["c1"].patient
+    assert len({case.patient for case in cohort.cases}) == 18
+    assert open_cohort(settings, "segmentation", quiet=True).task == "segmentation"
