@@ -25,6 +25,8 @@ _HOME = {
     "export": "medseg.workflows.exporting",
     "export_objects": "medseg.workflows.exporting",
     "train": "medseg.workflows.training",
+    "adapt": "medseg.workflows.adapting",
+    "probe": "medseg.workflows.probing",
     "predict": "medseg.workflows.predicting",
     "evaluate": "medseg.workflows.judging",
     "validate": "medseg.workflows.judging",

@@ -17,6 +17,7 @@ from medseg.data.plan import MASK, Plan
 from medseg.learning.settings import Adaptation
 from medseg.workflows.journey import Ingested, ingest_all, reopen
 from medseg.workflows.outcome import Outcome, named_failures
+from medseg.workflows.settings import CohortSettings, TrainSettings
 
 log = logging.getLogger("medseg")
 
@@ -63,6 +64,27 @@ def adapt(
     told = {"shift": done.shift, "models": {name: str(a.path) for name, a in done.models.items()}}
     lines = [done.text, *(f"adapted: {a.path}" for a in done.models.values())]
     return Outcome(told, "\n".join(lines) + named_failures(run), 3 if run.failures else 0)
+
+
+def with_adaptation(run: Run, settings: TrainSettings, outcome: Outcome, device: str) -> Outcome:
+    """The outcome of a training recipe, with its models adapted where it names another site."""
+    how = settings.adaptation
+    if not how.target.root:
+        return outcome
+    target = open_target(how.target, run.quiet)
+    beside = Run(run.root / "adapted", workers=run.workers, quiet=run.quiet)
+    done = adapt(run.root, target, beside, adaptation=how.how(), source=run.root, device=device)
+    summary = {**outcome.summary, "adaptation": done.summary}
+    return Outcome(summary, f"{outcome.text}\n{done.text}", outcome.exit_code or done.exit_code)
+
+
+def open_target(settings: CohortSettings, quiet: bool = False) -> Cohort:
+    """Images of another site; they need no references."""
+    given = settings.model_dump(include={"channels", "image", "ids"})
+    options = {k: v for k, v in given.items() if v}
+    return Cohort.open(
+        settings.root, format=settings.format, quiet=quiet, need_reference=False, images_alone=True, **options
+    )
 
 
 def adapt_models(

@@ -16,7 +16,7 @@ from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_out import DicomOutput, ObjectKind
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
-from medseg.learning.settings import Explaining, Prediction, Training, Transfer
+from medseg.learning.settings import Adaptation, Explaining, Prediction, Training, Transfer
 from medseg.learning.tracking import Tracking
 
 
@@ -91,6 +91,17 @@ class SplitSettings(Value):
         return self.folds == 1 if self.open_test is None else self.open_test
 
 
+class AdaptationSettings(Adaptation):
+    """Another site the models of a recipe are to work at, and how they are brought there."""
+
+    target: CohortSettings = CohortSettings()
+    """Its images; labels that may lie there are not read."""
+
+    def how(self) -> Adaptation:
+        """The part that says how."""
+        return Adaptation(**{name: getattr(self, name) for name in Adaptation.model_fields})
+
+
 class TrainSettings(Value):
     """A training recipe: ``medseg train CONFIG``."""
 
@@ -104,6 +115,8 @@ class TrainSettings(Value):
     training: Training = Training()
     transfer: Transfer = Transfer()
     """Weights to begin from (``transfer.source``); fresh ones by default."""
+    adaptation: AdaptationSettings = AdaptationSettings()
+    """Images of another site (``adaptation.target.root``) each model is adapted to: ``adapted/adapt``."""
     prediction: Prediction = Prediction()
     postprocessing: Postprocessing = Postprocessing()
     scoring: Scoring = Scoring()

@@ -13,7 +13,7 @@ from medseg.data.cohort import Cohort, Fold, Split
 from medseg.data.plan import Plan
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.masks import Postprocessing
-from medseg.learning.settings import Prediction, Training
+from medseg.learning.settings import Prediction, Training, Transfer
 from medseg.learning.tracking import Tracking, finish_workflow
 from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all
 from medseg.workflows.judging import headlines
@@ -22,6 +22,7 @@ from medseg.workflows.opening import open_cohort
 from medseg.workflows.outcome import Outcome
 from medseg.workflows.rivals import beside, several_rule
 from medseg.workflows.settings import TrainSettings
+from medseg.workflows.transferring import adopted, carried_weights, fitting_patch, with_twin
 
 if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores
@@ -38,8 +39,15 @@ def train_folds(
     *,
     device: str = "auto",
     tracking: Tracking | None = None,
+    weights: Artifact | None = None,
+    transfer: Transfer | None = None,
 ) -> dict[str, tuple[Artifact, ...]]:
     """Train every fold, each trained on its own training cases and nothing else.
+
+    Parameters
+    ----------
+    weights : Artifact, optional
+        What every training begins from (`transferring.carried_weights`), tuned as `transfer` says.
 
     Returns
     -------
@@ -52,13 +60,14 @@ def train_folds(
     MedsegError
         A network could not be trained: there is nothing to judge without it.
     """
-    items = {f"fold{n}": _training_item(fold, prepared) for n, fold in enumerate(split.folds)}
+    items = {f"fold{n}": _training_item(fold, prepared, weights) for n, fold in enumerate(split.folds)}
+    more = {} if weights is None else {"transfer": transfer or Transfer()}
     names = network_names(split, plan, training)
     members = len(names["fold0"])
     models: dict[str, tuple[Artifact, ...]] = dict.fromkeys(items, ())
     for number in range(members):
         named = {names[fold][number]: item for fold, item in items.items()}
-        made = _trained(run, named, plan, training.of_member(number, members), device, tracking)
+        made = _trained(run, named, plan, training.of_member(number, members), device, tracking, **more)
         models = {fold: (*models[fold], made[names[fold][number]]) for fold in items}
     return models
 
@@ -139,6 +148,7 @@ def cross_validate(
     postprocessing: Postprocessing | None = None,
     scoring: Scoring | None = None,
     tracking: Tracking | None = None,
+    transfer: Transfer | None = None,
 ) -> Scores:
     """Train a model a fold and judge every case by the model that has not seen its patient.
 
@@ -156,6 +166,8 @@ def cross_validate(
         Folds over the patients outside the test part; 1 trains one model and needs `test` > 0.
     test : float
         Share of the patients locked away; judged only when `folds` is 1.
+    transfer : Transfer, optional
+        Weights every model begins from, and how they are tuned; fresh ones by default.
 
     Returns
     -------
@@ -165,7 +177,10 @@ def cross_validate(
     raw = ingest_all(run, cohort)
     split = cohort.split(test=test, folds=folds, seed=seed)
     prepared = prepare_all(run, raw.outside(split.test), plan)
-    models = train_folds(run, prepared, split, plan, training or Training(), device=device, tracking=tracking)
+    models = train_folds(
+        run, prepared, split, plan, training or Training(), device=device, tracking=tracking,
+        weights=carried_weights(run, transfer), transfer=transfer,
+    )  # fmt: skip
     judges = held_out(split, models, test=folds == 1)
     predicted = predict_cases(run, raw, judges, prediction or Prediction(), device)
     masks = postprocess_all(run, raw, predicted, postprocessing)
@@ -177,6 +192,7 @@ def cross_validate(
 
 def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM objects)."""
+    from medseg.workflows.adapting import with_adaptation
     from medseg.workflows.explaining import explain_worst
     from medseg.workflows.exporting import export_objects
     from medseg.workflows.reporting import report_training
@@ -187,11 +203,13 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     raw = ingest_all(run, cohort, settings.ingest)
     audit_cases(run, raw)
     seen = raw.outside(parts.test)
-    plan = make_plan(run, seen, **settings.choices(device))
+    weights = carried_weights(run, settings.transfer)
+    plan = _planned(run, seen, settings, weights, device)
     prepared = prepare_all(run, seen, plan)
     models = train_folds(
-        run, prepared, parts, plan, settings.training, device=device, tracking=settings.watch()
-    )
+        run, prepared, parts, plan, settings.training, device=device, tracking=settings.watch(),
+        weights=weights, transfer=settings.transfer,
+    )  # fmt: skip
     judges = held_out(parts, models, split.judges_test())
     predicted = predict_cases(run, raw, judges, settings.prediction, device)
     masks = postprocess_all(run, raw, predicted, settings.postprocessing)
@@ -200,11 +218,30 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
         export_objects(run, raw, masks, settings.export)
     more = beside(run, raw, parts, plan, settings, predicted, scores)
     looked = explain_worst(run, raw, judges, masks, scores, settings.explain, device)
-    return report_training(run, raw, parts, plan, settings, masks, scores, more, looked)
+    outcome = report_training(run, raw, parts, plan, settings, masks, scores, more, looked)
+    outcome = with_adaptation(run, settings, outcome, device)
+    if weights is None or not settings.transfer.twin:
+        return outcome
+    return with_twin(run, raw, prepared, parts, plan, settings, device, outcome)
 
 
-def _training_item(fold: Fold, prepared: Mapping[str, Artifact]) -> dict[str, Any]:
-    return {"fold": fold, **{case: prepared[case] for case in fold.train if case in prepared}}
+def _planned(
+    run: Run, seen: Ingested, settings: TrainSettings, weights: Artifact | None, device: str
+) -> Plan:
+    """The plan; with carried weights that tell their network, one for that network."""
+    choices = settings.choices(device)
+    taken = adopted(weights, settings)
+    plan = make_plan(run, seen, **choices | taken)
+    if taken and (patch := fitting_patch(plan)):
+        plan = make_plan(run, seen, **choices | taken | {"patch": patch})
+    return plan
+
+
+def _training_item(fold: Fold, prepared: Mapping[str, Artifact], weights: Artifact | None) -> dict[str, Any]:
+    from medseg.stages.train import PRETRAINED
+
+    start = {} if weights is None else {PRETRAINED: weights}
+    return {"fold": fold, **start, **{case: prepared[case] for case in fold.train if case in prepared}}
 
 
 def _trained(
@@ -214,10 +251,12 @@ def _trained(
     training: Training,
     device: str,
     tracking: Tracking | None,
+    **more: Any,
 ) -> dict[str, Artifact]:
     from medseg.stages.train import train
 
-    made = run.map(train, items, plan=plan, training=training, device=device, tracking=tracking or Tracking())
+    shared = {"plan": plan, "training": training, "device": device, "tracking": tracking or Tracking()}
+    made = run.map(train, items, **shared, **more)  # a key knows of weights only where there are some
     if made.failed:
         failure = next(iter(made.failed.values()))
         raise MedsegError(f"training of {failure.item} ended early", evidence=failure.message)
