@@ -30,3 +30,12 @@ def test_one_flat_encoder_serves_all_slices():
     weights = [p for p in network.encoder.parameters() if p.ndim > 1]
     assert weights and all(p.ndim == 4 for p in weights)
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+
+
+def test_the_weights_of_the_slices_add_up_to_one():
+    torch.manual_seed(0)
+    network = build_network(class_plan("slices_attention", (32, 32, 4), **SMALL["slices_attention"])).eval()
+    plane = torch.randn(1, 1, 32, 32, 1)
+    with torch.no_grad():
+        once, often = (network(plane.expand(-1, -1, -1, -1, n)) for n in (1, 4))
+    assert torch.allclose(once, often, atol=1e-5)
