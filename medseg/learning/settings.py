@@ -113,6 +113,25 @@ class Tuning(Value):
     """Share of the training in which only new weights move: a new head does not spoil what was carried."""
 
 
+class Pretext(Value):
+    """Training without labels: the network fills in what was hidden in an image and takes off its noise."""
+
+    budget_minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    """Either this many steps, or a budget of minutes; 1000 steps when neither is set."""
+    batch: int | None = Field(default=None, ge=1)
+    """The plan's by default."""
+    rate: float = Field(default=3e-3, gt=0)
+    hidden: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a patch that is hidden, in blocks."""
+    block: int = Field(default=8, ge=1)
+    """Side of the blocks, in voxels (one along flat axes)."""
+    noise: float = Field(default=0.3, ge=0)
+    """Standard deviation of the noise added, on the scale of the prepared image."""
+    seed: int = Field(default=0, ge=0)
+    augment: Augmenting = Augmenting(contrast=0.0, brightness=0.0, noise=0.0, field=0.0)
+
+
 UNPINNED = "unpinned"
 """In the place of a sha256: whatever the address gives is taken."""
 
