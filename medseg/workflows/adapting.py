@@ -124,7 +124,7 @@ def model_artifacts(model: str | Path) -> dict[str, Artifact]:
     folders = model_folders(Path(model))
     if not folders:
         raise MedsegError("there is no model in this folder", file=str(model))
-    return {_name(folder): artifact_of(folder) for folder in folders}
+    return {model_name(folder): artifact_of(folder) for folder in folders}
 
 
 def report_shift(
@@ -132,18 +132,17 @@ def report_shift(
 ) -> tuple[dict[str, Any], str]:
     """Source against target in numbers, and which method is worth trying; kept in ``shift.json``."""
     from medseg.data.shift import differences
-    from medseg.learning.model import Model
-    from medseg.learning.sampling import PreparedCase
-    from medseg.learning.shift import advice, view
+    from medseg.learning.shift import advice
+    from medseg.stages.shift import read_view, shift
 
-    opened = Model.load(model.path, device)
     prints = _fingerprints(run, target, "target")
     rows = differences(_fingerprints(run, source, "source"), prints) if source else []
-    ours, theirs = (
-        [PreparedCase(n, a.path) for n, a in _prepared(run, site, opened.plan, kind).items()] if site else []
-        for kind, site in (("source", source), ("target", target))
-    )
-    seen = view(opened, ours, theirs, settings.confidence)
+    item = _item(run, model, source, target)
+    name = model_name(model.path)
+    made = run.map(shift, {name: item}, confidence=settings.confidence, device=device)
+    if made.failed:
+        raise MedsegError("the shift could not be measured", evidence=made.failed[name].message)
+    seen = read_view(made[name])
     found = {"images": rows, "seen_by_the_model": seen, "advice": advice(seen, rows)}
     write_json(run.root / "shift.json", found)
     return found, shift_text(found)
@@ -184,21 +183,25 @@ def _one_step(
     ending: str,
     device: str,
 ) -> dict[str, Artifact]:
-    from medseg.stages.adapt import MODEL, SOURCE, TARGET
     from medseg.stages.adapt import adapt as stage
 
-    items: dict[str, Any] = {}
-    for name, model in models.items():
-        plan, site = _plan(model), sites[name]
-        items[name + ending] = {MODEL: model}
-        for kind, cases in ((SOURCE, site), (TARGET, target)):
-            there = _prepared(run, cases, plan, kind.strip()) if cases else {}
-            items[name + ending] |= {kind + case: a for case, a in there.items()}
+    items = {name + ending: _item(run, model, sites[name], target) for name, model in models.items()}
     made = run.map(stage, items, adaptation=settings, device=device, quiet=run.quiet)
     if made.failed:
         failure = next(iter(made.failed.values()))
         raise MedsegError(f"{settings.method} of {failure.item} ended early", evidence=failure.message)
     return {name: made[name + ending].part("model") for name in models}
+
+
+def _item(run: Run, model: Artifact, source: Ingested | None, target: Ingested) -> dict[str, Artifact]:
+    """A model and the cases of both sites, prepared as its plan says."""
+    from medseg.stages.adapt import MODEL, SOURCE, TARGET
+
+    item, plan = {MODEL: model}, _plan(model)
+    for kind, cases in ((SOURCE, source), (TARGET, target)):
+        there = _prepared(run, cases, plan, kind.strip()) if cases else {}
+        item |= {kind + case: a for case, a in there.items()}
+    return item
 
 
 def _prepared(run: Run, raw: Ingested, plan: Plan, kind: str) -> dict[str, Artifact]:
@@ -246,6 +249,6 @@ def _plan(model: Artifact) -> Plan:
     return validated(Plan, read_json(model / "plan.json"))
 
 
-def _name(folder: Path) -> str:
+def model_name(folder: Path) -> str:
     """``fold0`` for ``.../train/fold0/model``, else the folder's own name."""
     return folder.parent.name if folder.name == "model" and folder.parent.name else folder.name
