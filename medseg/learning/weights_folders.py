@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _NOTES = {
     "card": ("card.json",),
     "imported": ("origin.json",),
     "metadata": ("configs/metadata.json", "../configs/metadata.json"),
+    "inference": ("configs/inference.json", "../configs/inference.json"),
     "plans": ("plans.json", "../plans.json"),
     "dataset": ("dataset.json", "../dataset.json"),
 }
@@ -88,7 +90,31 @@ def read_bundle(raw: Raw) -> Read:
     outputs = about.get("network_data_format", {}).get("outputs", {}).get("pred", {}).get("channel_def", {})
     names = [str(outputs[key]) for key in sorted(outputs, key=str)] if _numbered(outputs) else []
     facts: dict[str, Any] = {"notes": [f"bundle {about.get('name', '')} {about.get('version', '')}".strip()]}
+    facts |= _network(raw.beside.get("inference", {}))
     return raw.tensors, facts | ({"outputs": names} if names else {}), {}
+
+
+_MONAI = {"SegResNet": "segresnet", "SwinUNETR": "swinunetr", "DynUNet": "dynunet", "UNet": "monai_unet"}
+"""MONAI's classes -> our names of them."""
+
+_SIZES = ("spatial_dims", "in_channels", "out_channels", "dimensions", "inputs", "outputs")
+_DYNUNET = {"kernel_size": "kernels", "strides": "strides", "upsample_kernel_size": None}
+
+
+def _network(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Network and arguments, where the configuration says them in plain values (nothing is evaluated)."""
+    found = next((config[k] for k in ("network_def", "network") if isinstance(config.get(k), dict)), {})
+    if isinstance(plan := found.get("plan"), dict):  # written by us
+        return {k: plan[k] for k in ("network", "network_arguments") if k in plan}
+    home, _, name = str(found.get("_target_", "")).rpartition(".")
+    arguments = {k: v for k, v in found.items() if not k.startswith("_") and k not in _SIZES}
+    if home == "medseg.learning.unet" and name == "UNet":
+        return {"network": "unet", "network_arguments": arguments, "task": "segmentation"}
+    if name not in _MONAI or any(sign in repr(arguments) for sign in "$@%"):
+        return {}
+    if name == "DynUNet":
+        arguments = {_DYNUNET.get(k, k): v for k, v in arguments.items() if _DYNUNET.get(k, k)}
+    return {"network": _MONAI[name], "network_arguments": arguments, "task": "segmentation"}
 
 
 def _numbered(outputs: Any) -> bool:

@@ -230,9 +230,11 @@ def _planned(
 ) -> Plan:
     """The plan; with carried weights that tell their network, one for that network."""
     choices = settings.choices(device)
-    taken = adopted(weights, settings)
+    plan = make_plan(run, seen, **choices)
+    if not (taken := adopted(weights, settings, plan)):
+        return plan
     plan = make_plan(run, seen, **choices | taken)
-    if taken and (patch := fitting_patch(plan)):
+    if patch := fitting_patch(plan):
         plan = make_plan(run, seen, **choices | taken | {"patch": patch})
     return plan
 

@@ -124,15 +124,24 @@ def _said(found: Weights, out: Path) -> str:
     return "\n".join(lines)
 
 
-def adopted(weights: Artifact | None, settings: TrainSettings) -> dict[str, Any]:
-    """The network the weights were made for, as choices of the plan; none where the recipe sets its own."""
+def adopted(weights: Artifact | None, settings: TrainSettings, plan: Plan) -> dict[str, Any]:
+    """The network the weights were made for, as choices of the plan; none where the recipe sets its own.
+
+    Levels of flat images do not serve volumes (nor the other way): then only the widths are taken, and only
+    where there are as many levels.
+    """
     if weights is None or not settings.transfer.adopt or "network" in settings.plan:
         return {}
     facts = read_json(weights / "origin.json")["facts"]
     if facts.get("network") is None or facts.get("task") not in (None, settings.task):
         return {}
+    arguments = facts["network_arguments"]
+    if "strides" in arguments and facts.get("dimensions", plan.dimensions) != plan.dimensions:
+        if len(plan.network_arguments.get("widths", ())) != len(arguments.get("widths", ())):
+            return {}
+        arguments = {k: arguments[k] for k in ("widths", "norm") if k in arguments}
     given = settings.plan.get("network_arguments", {})
-    return {"network": facts["network"], "network_arguments": {**facts["network_arguments"], **given}}
+    return {"network": facts["network"], "network_arguments": {**arguments, **given}}
 
 
 def fitting_patch(plan: Plan) -> tuple[int, ...] | None:

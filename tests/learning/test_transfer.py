@@ -72,6 +72,28 @@ def test_the_card_holds_the_account(cases, source, tmp_path):
     assert told["origin"] == "hf:a/b/c"
 
 
+def test_observers_are_told_the_numbers_and_a_tracking_server_may_be(cases, source, tmp_path):
+    from medseg.learning.disclosure import parameters
+
+    told = []
+
+    class Watch:
+        def on_start(self, info):
+            told.append(parameters(info))
+
+        def on_epoch(self, *_): ...
+        def on_end(self, *_): ...
+
+    start = start_of(small_plan(), load_weights(source), Transfer(licence="MIT"))
+    train_model(
+        cases, small_plan(), SHORT, out=tmp_path, device=CPU, start=start, observers=[Watch()], quiet=True
+    )
+    assert told[0]["start.share"] == "1.0"
+    assert int(told[0]["start.parts.encoder.exact"]) > 0
+    assert told[0]["start.licence"] == "MIT"
+    assert told[0]["start.format"] == "medseg"
+
+
 def test_a_path_of_this_machine_is_not_told():
     told = fit(
         build_network(small_plan()), small_plan(), _state(), Transfer(source="/home/x/Muster_Hans/w.pt")

@@ -306,12 +306,32 @@ def test_a_bundle_is_opened_as_monai_writes_it(tmp_path):
     write_bundle(Model.load(tmp_path / "model", "cpu"), tmp_path / "bundle")
     found = load_weights(tmp_path / "bundle")
     assert found.format == "bundle"
+    assert found.facts["network_arguments"] == plan.network_arguments
     assert found.facts["outputs"] == ["background", "large", "small"]
     _, done = account(found, plan)
     assert whole(done, "stem", "encoder", "decoder", "head")
     (tmp_path / "bundle" / "models" / "model.pt").unlink()
     save_file({k: v.contiguous() for k, v in weights.items()}, tmp_path / "bundle/models/model.safetensors")
     assert load_weights(tmp_path / "bundle").format == "bundle"
+
+
+def test_a_bundle_tells_monai_s_network_unless_that_had_to_be_executed(tmp_path):
+    network = {
+        "_target_": "SegResNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "init_filters": 8,
+        "blocks_down": [1, 2],
+    }  # fmt: skip
+    folder = tmp_path / "bundle"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    saved(folder / "models" / "model.pt", {"a.b": torch.zeros(1)})
+    (folder / "configs" / "metadata.json").write_text(json.dumps({"monai_version": "1.4.0"}))
+    for arguments, told in ((network, True), (network | {"init_filters": "$__import__('os')"}, False)):
+        (folder / "configs" / "inference.json").write_text(json.dumps({"network_def": arguments}))
+        facts = load_weights(folder).facts
+        assert ("network" in facts) == told
+        if told:
+            assert facts["network"] == "segresnet"
+            assert facts["network_arguments"] == {"init_filters": 8, "blocks_down": [1, 2]}
 
 
 @pytest.mark.parametrize("wrapped", ["state_dict", "model", "model_state_dict", ""])

@@ -11,6 +11,8 @@ import torch
 from medseg.cli import main
 from medseg.core.config import load_config
 from medseg.core.run import Run
+from medseg.data.plan import Intensity, Plan
+from medseg.imaging.labels import labels
 from medseg.workflows.settings import TrainSettings
 from medseg.workflows.training import train
 from tests.conftest import QUICK
@@ -72,6 +74,36 @@ def test_the_report_tells_what_was_carried(tuned: tuple[Path, str]) -> None:
     assert "Weights carried" in page
     assert "100.0 % of" in page
     assert "CC BY 4.0" in page
+
+
+def test_of_weights_of_flat_images_a_plan_of_volumes_takes_the_widths(tmp_path: Path) -> None:
+    from medseg.core.files import write_json
+    from medseg.core.stage import artifact_of
+    from medseg.workflows.transferring import adopted, fitting_patch
+
+    flat = {
+        "widths": [4, 6],
+        "strides": [[1, 1, 1], [2, 2, 1]],
+        "kernels": [[3, 3, 1]] * 2,
+        "norm": "instance",
+    }
+    facts = {"network": "unet", "network_arguments": flat, "dimensions": 2, "task": "segmentation"}
+    write_json(tmp_path / "origin.json", {"facts": facts})
+    deep = {"widths": [8, 16], "strides": [[1, 1, 1], [2, 2, 2]], "kernels": [[3, 3, 3]] * 2}
+    plan = Plan(
+        channels=("MR",), labels=labels(a=1), spacing_mm=(1, 1, 1), patch=(15, 16, 8), batch=2,
+        intensity={"MR": Intensity(name="zscore")}, network="unet", network_arguments=deep,
+    )  # fmt: skip
+    settings, weights = TrainSettings(), artifact_of(tmp_path)
+    taken = adopted(weights, settings, plan)
+    assert taken == {"network": "unet", "network_arguments": {"widths": [4, 6], "norm": "instance"}}
+    assert adopted(weights, settings, plan.but(patch=(16, 16, 1)))["network_arguments"] == flat
+    three = plan.but(network_arguments={**deep, "widths": [8, 16, 32]})
+    assert adopted(weights, settings, three) == {}
+    assert adopted(weights, settings.but(plan={"network": "unet"}), plan) == {}
+    assert adopted(weights, settings.but(task="classification"), plan) == {}
+    assert fitting_patch(plan) == (16, 16, 8)
+    assert fitting_patch(plan.but(patch=(16, 16, 8))) is None
 
 
 def test_no_path_of_the_source_is_told(tuned: tuple[Path, str], source: Path) -> None:
