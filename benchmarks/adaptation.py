@@ -41,6 +41,7 @@ METHODS = (
     "histogram+self_training,adabn+self_training"
 )
 SMALL = {"batch": 4, "network_arguments": {"widths": [8, 16, 32, 64]}}
+COARSE = {"batch": 4, "spacing_mm": (2.0, 2.0, 2.0), "network_arguments": {"widths": [12, 24, 48]}}
 STEPS = 20
 """Of an epoch."""
 
@@ -158,10 +159,10 @@ def _phantoms(folder: Path) -> tuple[Cohort, Cohort, dict]:
 
 
 def _other_law(image: Image) -> Image:
-    """``v -> 600 (v') ** 0.6 - 900`` with ``v' = (v + 1024) / 400``, shaded by 15 % along one axis."""
+    """``v -> 75 + 0.6 v + 15 tanh((v - 60) / 40)``, shaded by up to 10 along one axis; noise as it is."""
     shape = image.grid.shape
-    field = 1 + 0.15 * np.sin(np.linspace(-1.5, 1.5, shape[0]))[:, None, None]
-    bent = 600 * (np.clip(image.array + 1024, 0, None) / 400) ** 0.6 * field - 900
+    field = 10 * np.sin(np.linspace(-1.5, 1.5, shape[0]))[:, None, None]
+    bent = 75 + 0.6 * image.array + 15 * np.tanh((image.array - 60) / 40) + field
     return image.but(bent.astype(np.float32))
 
 
@@ -184,7 +185,7 @@ def _hippocampus(folder: Path) -> tuple[Cohort, Cohort, dict]:
     return (
         whole.subset(usual[:80]),
         whole.subset(byte),
-        SMALL | {"spacing_mm": (2.0, 2.0, 2.0), "intensity": {channel: window}},
+        COARSE | {"intensity": {channel: window}},
     )
 
 

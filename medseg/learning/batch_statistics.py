@@ -95,9 +95,9 @@ def _moments(
     parts: list[tuple[int, Tensor, Tensor]] = []
 
     def look(_: nn.Module, given: tuple[Any, ...]) -> None:
-        values = given[0].detach().transpose(0, 1).flatten(1).double()
+        values = given[0].detach().transpose(0, 1).flatten(1).float()
         var, mean = torch.var_mean(values, dim=1, correction=0)
-        parts.append((values.shape[1], mean, var))
+        parts.append((values.shape[1], mean.cpu().double(), var.cpu().double()))
         raise _ReachedError
 
     handle = layer.register_forward_pre_hook(look)
@@ -110,7 +110,7 @@ def _moments(
                     continue
     finally:
         handle.remove()
-    share = torch.tensor([n for n, _, _ in parts], dtype=torch.float64, device=device)
+    share = torch.tensor([n for n, _, _ in parts], dtype=torch.float64)
     share = (share / share.sum())[:, None]
     means, variances = torch.stack([m for _, m, _ in parts]), torch.stack([v for _, _, v in parts])
     mean = (share * means).sum(0)
