@@ -19,13 +19,14 @@ from medseg.learning.adapt_target import BlindCase, TargetStream, plain_patches
 from medseg.learning.adversarial import AdversarialFeatures, AdversarialOutput, ramp, reverse_gradient
 from medseg.learning.batch_statistics import restate, statistics_kept
 from medseg.learning.fourier import Fourier, exchange_amplitudes, low_frequencies
-from medseg.learning.job import Job
+from medseg.learning.inference import classify
+from medseg.learning.job import Job, Moment
 from medseg.learning.losses import IGNORED, find_loss, loss_of, soft_dice
 from medseg.learning.model import Model
 from medseg.learning.networks import build_network
-from medseg.learning.pseudo import sure_classes, sure_labels
+from medseg.learning.pseudo import pseudo_case, sure_classes, sure_labels
 from medseg.learning.sampling import PreparedCase
-from medseg.learning.settings import Adaptation, Augmenting, Training
+from medseg.learning.settings import Adaptation, Augmenting, Prediction, Training
 from medseg.learning.training import train_model
 
 CPU = torch.device("cpu")
@@ -269,6 +270,39 @@ def test_the_opponent_learns_and_the_network_is_moved_against_it(kind, cases, ta
     assert all(after[k] == v + 1 for k, v in running.items())  # the target's forward pass left no trace
 
 
+SHAPES = {
+    "flat": small_plan((16, 16, 1)),
+    "supervised": small_plan(
+        network_arguments={
+            "widths": [4, 8, 8], "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], "kernels": [[3, 3, 3]] * 3,
+            "supervised": 1,
+        }
+    ),
+    "classes": small_plan(
+        task="classification", labels=(), classes=("a", "b", "c"), network="resnet",
+        network_arguments={"widen_factor": 0.25},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", [AdversarialFeatures, AdversarialOutput])
+def test_opponents_of_every_shape_hand_gradients_to_network_and_opponent(kind, shape, target):
+    plan = SHAPES[shape]
+    network = build_network(plan).train()
+    term = kind(plan, TargetStream(target, plan, 2, 0, Augmenting()), 0.1)
+    term.attach(network)
+    image = torch.randn(2, 1, *plan.patch, generator=torch.Generator().manual_seed(0))
+    drawn = TargetStream(target, plan, 2, 0, Augmenting()).sampler.draw(0, 0)
+    moment = Moment(network, image, torch.zeros(2), network(image), 0.5, drawn)
+    term(moment).backward()
+    for module in (network, term.opponent):
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
+        assert grads
+        assert all(torch.isfinite(g).all() for g in grads)
+        assert any((g != 0).any() for g in grads)
+
+
 # -- every method end to end --------------------------------------------------------------------------
 
 
@@ -320,3 +354,15 @@ def test_a_teacher_that_is_sure_of_nothing_is_told(model, target, tmp_path):
 def test_an_unknown_method_is_told_with_the_nearest(model, target, tmp_path: Path):
     with pytest.raises(MedsegError, match="adabm"):
         adapt_model("adabm", Given(model, [], target, Adaptation(), tmp_path))
+
+
+def test_a_class_the_teacher_is_sure_of_becomes_the_cases_own(target, tmp_path):
+    plan = SHAPES["classes"]
+    torch.manual_seed(0)
+    teacher = Model(plan, build_network(plan).eval(), {}, CPU)
+    sure = pseudo_case(teacher, target[0], 0.3, tmp_path / "sure")
+    assert sure is not None
+    image = np.asarray(target[0].image, np.float32)
+    found = classify(teacher.network, plan, image, Prediction(), CPU)
+    assert sure.info["class_indices"] == [int(found.argmax())]
+    assert pseudo_case(teacher, target[0], 0.99999, tmp_path / "unsure") is None
