@@ -167,7 +167,7 @@ def _why_not(curves: Floats, gain: float, low: float, found: Map) -> str:
     if np.ptp(curves) < LEAST:
         return "hiding any part of the image hardly changes the answer"
     if low <= 0:
-        return "hiding what it marks lowers the answer no more than hiding places at random"
+        return "some random orders lower the answer as much as hiding what it marks"
     return "" if gain >= LEAST else f"hiding what it marks lowers the answer by {gain:.3f} beyond chance"
 
 

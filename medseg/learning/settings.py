@@ -257,9 +257,9 @@ class Explaining(Value):
     """What hidden voxels become: the mean of the view, the median of its border, or the view blurred."""
     blocks: int = Field(default=8, ge=2, le=64)
     """Check: blocks along the longest side that are hidden one after another."""
-    steps: int = Field(default=8, ge=2)
+    steps: int = Field(default=6, ge=2)
     """Check: points of a deletion curve after the first."""
-    draws: int = Field(default=10, ge=3)
+    draws: int = Field(default=8, ge=3)
     """Check: random orders the map is held against."""
     seed: int = Field(default=0, ge=0)
     batch: int = Field(default=8, ge=1)

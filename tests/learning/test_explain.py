@@ -243,6 +243,16 @@ def test_a_wrong_map_is_told_from_a_right_one():
     assert wrong["gain"] < right["gain"] / 2
 
 
+def test_an_answer_that_nothing_changes_has_no_explanation():
+    image, inside = ball("left", 8)
+    network = halves(plan_for("x"))
+    torch.nn.init.zeros_(network.head.weight)
+    question = _question(network, image.array / 30)
+    check = faithfulness([question], inside.astype(np.float32), [24.0] * 3, settings())
+    assert not check["faithful"]
+    assert check["reason"] == "hiding any part of the image hardly changes the answer"
+
+
 def test_hiding_everything_gives_the_answer_of_the_fill_value():
     image, _ = ball("left", 9)
     question = _question(halves(plan_for("x")), image.array / 30)

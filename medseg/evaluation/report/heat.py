@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 _LOW, _HIGH = np.array([240.0, 80.0, 20.0]), np.array([255.0, 240.0, 110.0])
 THICK = 0.72
-"""Opacity of the strongest evidence."""
+"""Opacity of the strongest evidence; it falls with the value."""
+FAINT = 0.1
+"""Values up to this are not drawn."""
 
 
 def heat_uri(values: NDArray[np.float32]) -> str:
@@ -19,7 +21,7 @@ def heat_uri(values: NDArray[np.float32]) -> str:
 
     part = np.clip(values, 0, 1)[..., None]
     colour = _LOW + (_HIGH - _LOW) * part
-    rgba = np.concatenate([colour, 255 * THICK * np.sqrt(part) * (part > 0.05)], axis=-1)
+    rgba = np.concatenate([colour, 255 * THICK * part * (part > FAINT)], axis=-1)
     out = io.BytesIO()
     Pil.fromarray(np.ascontiguousarray(rgba.round().astype(np.uint8))).save(out, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

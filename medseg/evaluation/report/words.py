@@ -25,7 +25,9 @@ GUIDE: dict[str, str] = {
     "wrong side, or missing. The dashed white line is the reference, the coloured line the prediction.",
     "looked": "Good: the mark lies on the structure that matters, and hiding what it marks takes the answer "
     "away faster than hiding places at random. Bad: a mark on borders, lettering or instruments, or a map "
-    "no better than random: such a picture explains nothing. Yellow is the strongest evidence.",
+    "no better than random: such a picture explains nothing. Yellow is the strongest evidence. "
+    "The small plots show the probability while blocks are hidden: orange in the order of the map, grey at "
+    "random (mean and range).",
     "failures": "Good: nothing here. Bad: any case here is missing from the numbers above, or "
     "counts as missed in them.",
 }
