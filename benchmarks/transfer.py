@@ -1,15 +1,16 @@
 """Does it pay to begin from other weights? Ten labelled subjects of MSD hippocampus, judged on forty cases.
 
-    python -m benchmarks.transfer [DATA] [--run DIR] [steps=300] [before=600] [seeds=3] [arms=...]
+    python -m benchmarks.transfer [DATA] [--run DIR] [steps=500] [before=500] [seeds=3] [arms=...]
 
 Arms, all with the same network, the same ten subjects, the same steps and the same test subjects:
 
 - ``scratch``: fresh weights.
-- ``restored``: weights that learnt to restore the images of the other subjects, without any label.
-- ``whole``: weights of a model of those subjects that knows only the whole hippocampus, not its two parts.
+- ``restored``: weights that learnt to restore the images of fifty other subjects, without any label.
+- ``whole``: weights of a model of those fifty that knows only the whole hippocampus, not its two parts.
 
-Each seed draws another ten subjects. What is printed is Dice by arm, and the paired difference to ``scratch``
-over cases (mean over seeds), with its interval over subjects. Stopped and started again it goes on.
+Each seed draws another ten subjects from those that are neither among the fifty nor in the test part. What
+is printed is Dice by arm, and the paired difference to ``scratch`` over cases (mean over seeds), with its
+interval over subjects. Stopped and started again it goes on.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA = PROJECT.parent / "shared" / "data" / "hippocampus"
-LABELLED = 10
-"""Subjects with labels."""
+LABELLED, OTHERS = 10, 50
+"""Subjects with labels; subjects that what is carried is learnt from."""
 PACE = 20
 """Steps an epoch."""
 
@@ -51,7 +52,7 @@ def _measure(data: Path, root: Path, chosen: Mapping[str, str]) -> int:
     import medseg as ms
     from medseg.workflows.journey import prepare_all
 
-    steps, before, seeds = (int(chosen.get(*w)) for w in (("steps", 300), ("before", 600), ("seeds", 3)))
+    steps, before, seeds = (int(chosen.get(*w)) for w in (("steps", 500), ("before", 500), ("seeds", 3)))
     arms = chosen.get("arms", "scratch,restored,whole").split(",")
     run = ms.Run(root / "runs" / "transfer", quiet=True)
     cohort = ms.Cohort.from_msd(data)
@@ -61,39 +62,46 @@ def _measure(data: Path, root: Path, chosen: Mapping[str, str]) -> int:
     plan = ms.make_plan(run, seen, budget_minutes=2.0, members=1)
     prepared = prepare_all(run, seen, plan)
     rows: dict[str, list[Any]] = {arm: [] for arm in arms}
+    others, rest = _parted(raw, split.folds[0].train)
+    weights_of = {arm: _weights(run, raw, prepared, plan, arm, others, before) for arm in arms}
     for seed in range(seeds):
-        few = _few(raw, split.folds[0].train, seed)
+        few = _few(raw, rest, seed)
         for arm in arms:
-            weights = _weights(run, raw, prepared, plan, arm, few, seed, before)
+            weights = weights_of[arm]
             rows[arm].append(_judged(run, raw, split, prepared, plan, arm, few, seed, steps, weights))
             print(f"seed {seed} {arm:<9} mean Dice {_mean(rows[arm][-1]):.4f}", flush=True)
     _tell(rows, f"{steps} steps ({before} before)", len(split.test))
     return 0
 
 
-def _few(raw: Any, cases: tuple[str, ...], seed: int) -> list[str]:
-    """The cases of ten subjects of the training part."""
+def _parted(raw: Any, cases: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Cases of the fifty subjects that are learnt from before, and of the others."""
+    everyone = np.random.default_rng(0).permutation(sorted({raw.source(case)["patient"] for case in cases}))
+    before = set(everyone[:OTHERS])
+    parts = [[c for c in cases if (raw.source(c)["patient"] in before) == side] for side in (True, False)]
+    return parts[0], parts[1]
+
+
+def _few(raw: Any, cases: list[str], seed: int) -> list[str]:
+    """The cases of ten of these subjects."""
     patient = {case: raw.source(case)["patient"] for case in cases}
     everyone = sorted(set(patient.values()))
     chosen = set(np.random.default_rng(seed).permutation(everyone)[:LABELLED])
     return [case for case in cases if patient[case] in chosen]
 
 
-def _weights(
-    run: Any, raw: Any, prepared: Any, plan: Any, arm: str, few: list[str], seed: int, steps: int
-) -> Any:
-    """What an arm begins from: learnt from the subjects that are not among the ten (nor in the test part)."""
+def _weights(run: Any, raw: Any, prepared: Any, plan: Any, arm: str, others: list[str], steps: int) -> Any:
+    """What an arm begins from."""
     if arm == "scratch":
         return None
     from medseg.learning.settings import Pretext, Training
     from medseg.stages.pretext import pretext
 
-    others = {case: prepared[case] for case in prepared if case not in few}
     if arm == "restored":
-        settings = Pretext(steps=steps, seed=seed)
-        return run.map(pretext, {f"seed{seed}": others}, plan=plan, settings=settings)[f"seed{seed}"]
-    training = Training(epochs=steps // PACE, steps_per_epoch=PACE, seed=seed)
-    return _whole(run, raw, list(others), plan, training, f"seed{seed}")
+        images = {case: prepared[case] for case in others}
+        return run.map(pretext, {"others": images}, plan=plan, settings=Pretext(steps=steps))["others"]
+    training = Training(epochs=steps // PACE, steps_per_epoch=PACE)
+    return _whole(run, raw, others, plan, training, "others")
 
 
 def _whole(run: Any, raw: Any, cases: list[str], plan: Any, training: Any, name: str) -> Any:

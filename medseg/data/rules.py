@@ -22,7 +22,7 @@ Chosen = Mapping[str, Any]
 
 MIN_SIDE = 4
 """Smallest side of the coarsest feature map, in voxels."""
-UNETS = ("unet", "joint_unet")
+UNETS = ("unet", "joint_unet", "residual_unet")
 """Networks with levels and widths of our own."""
 ANISOTROPIC = 3.0
 """Spacing ratio from which the coarse axis is treated with care."""

@@ -20,6 +20,7 @@ from medseg.learning import classifiers
 from medseg.learning.classifiers import flat, sizes
 from medseg.learning.devices import channels_last
 from medseg.learning.joint import joint_unet
+from medseg.learning.residual_unet import residual_unet
 from medseg.learning.sequence import slices_attention, slices_lstm
 from medseg.learning.unet import UNet
 
@@ -88,7 +89,7 @@ def dynunet(plan: Plan, **arguments: Any) -> nn.Module:
 
 
 def swinunetr(plan: Plan, **arguments: Any) -> nn.Module:
-    """MONAI's SwinUNETR; sides of the patch must be multiples of 32."""
+    """MONAI's SwinUNETR; sides of the patch must be multiples of 32, one of them more than 32."""
     from monai.networks.nets.swin_unetr import SwinUNETR
 
     return flat(plan, SwinUNETR(**sizes(plan), **arguments))
@@ -101,6 +102,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "dynunet": dynunet,
     "swinunetr": swinunetr,
     "joint_unet": joint_unet,
+    "residual_unet": residual_unet,
     "resnet": classifiers.resnet,
     "densenet": classifiers.densenet,
     "efficientnet": classifiers.efficientnet,

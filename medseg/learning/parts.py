@@ -28,6 +28,7 @@ _SLICES: Rules = (
 RULES: Mapping[str, Rules] = {
     "unet": _UNET,
     "joint_unet": _UNET,
+    "residual_unet": ((r"encoder\.stem\.", "stem"), *_UNET[1:]),
     "slices_lstm": _SLICES,
     "slices_attention": _SLICES,
     "segresnet": (

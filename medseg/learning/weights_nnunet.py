@@ -1,4 +1,4 @@
-"""nnU-Net v2 checkpoints -> our U-Net, which computes the same where the architecture is the plain one.
+"""nnU-Net v2 checkpoints -> our U-Nets (plain and residual encoder), which compute the same.
 
 Biases of convolutions before an instance norm have no effect (the norm takes the mean away) and are left
 behind; each encoder tensor stands in the file up to four times. nnU-Net's axes are those of its arrays
@@ -13,13 +13,12 @@ from typing import Any
 
 from torch import Tensor
 
-from medseg.core.errors import MedsegError
 from medseg.learning.weights_open import Raw
 
 Tensors = dict[str, Tensor]
 
 _FIRST = "encoder.stages.0.0.convs.0.conv.weight"
-_RESIDUAL = "encoder.stages.0.blocks.0.conv1.conv.weight"
+_RESIDUAL = "encoder.stem.convs.0.conv.weight"
 _OLD = "conv_blocks_context.0.blocks.0.conv.weight"
 _DOUBLED = re.compile(r"^decoder\.encoder\.|\.all_modules\.")
 
@@ -35,35 +34,25 @@ def lacks(raw: Raw) -> str:
 
 
 def read(raw: Raw) -> tuple[Tensors, dict[str, Any], dict[str, int]]:
-    """Our U-Net's tensors and arguments, the classes, the plan's patch and spacing, and what was left.
-
-    Raises
-    ------
-    MedsegError
-        A residual encoder, which none of our networks is like.
-    """
-    if _RESIDUAL in raw.tensors:
-        raise MedsegError(
-            "the checkpoint is of a residual encoder U-Net, which none of our networks is like",
-            evidence="ResidualEncoderUNet",
-            mend="take a checkpoint of the plain architecture (nnUNetPlans)",
-        )
+    """Our U-Net's tensors and arguments, the classes, the plan's patch and spacing, and what was left."""
+    residual = _RESIDUAL in raw.tensors
     theirs = {name: t for name, t in raw.tensors.items() if not _DOUBLED.search(name)}
-    axes = axes_of(_plans(raw), theirs[_FIRST].ndim - 2)
+    spatial = theirs[_RESIDUAL if residual else _FIRST].ndim - 2
+    axes = axes_of(_plans(raw), spatial)
     depth = 1 + max(int(m[1]) for n in theirs if (m := re.match(r"encoder\.stages\.(\d+)\.", n)))
     kept: Tensors = {}
     dropped: dict[str, int] = {}
     for name, tensor in theirs.items():
-        ours = _ours(name, depth)
+        ours = _ours(name, depth, residual)
         if ours is None or ours.startswith("without effect"):
             why = ours or "no place in our U-Net"
             dropped[why] = dropped.get(why, 0) + tensor.numel()
         else:
             kept[ours] = turned(tensor, axes)
     facts = {
-        "network": "unet",
-        "network_arguments": _arguments(kept, depth),
-        "dimensions": theirs[_FIRST].ndim - 2,
+        "network": "residual_unet" if residual else "unet",
+        "network_arguments": _arguments(kept, depth, residual),
+        "dimensions": spatial,
         "task": "segmentation",
         **_about(raw, axes),
     }
@@ -86,14 +75,16 @@ def turned(tensor: Tensor, axes: Sequence[int]) -> Tensor:
     return tensor.permute(0, 1, *(axis + 2 for axis in axes))
 
 
-def _ours(name: str, depth: int) -> str | None:
+def _ours(name: str, depth: int, residual: bool) -> str | None:
     """Our name of a tensor; None when there is no place, or why it has no effect."""
+    if residual and name.startswith("encoder."):
+        return _residual(name)
     if found := re.match(
         r"(encoder|decoder)\.stages\.(\d+)\.(?:0\.)?convs\.([01])\.(conv|norm)\.(\w+)$", name
     ):
         side, level, number, kind, what = found.groups()
         if kind == "conv" and what == "bias":
-            return "without effect: biases before an instance norm"
+            return _BIAS
         return f"{side}.levels.{level}.{number}.{0 if kind == 'conv' else 1}.{what}"
     if found := re.match(r"decoder\.transpconvs\.(\d+)\.(\w+)$", name):
         return f"decoder.ups.{found[1]}.{found[2]}"
@@ -103,18 +94,44 @@ def _ours(name: str, depth: int) -> str | None:
     return None
 
 
-def _arguments(kept: Tensors, depth: int) -> dict[str, Any]:
+_BIAS = "without effect: biases before an instance norm"
+_WAYS = {"conv1": "first", "conv2": "second"}
+
+
+def _residual(name: str) -> str | None:
+    """Our name of a tensor of a residual encoder."""
+    found = re.match(
+        r"encoder\.(?:stem\.convs\.0|stages\.(\d+)\.blocks\.(\d+)\.(conv1|conv2|skip\.[01]))\.(conv|norm)\.(\w+)$",
+        name,
+    )
+    if found is None:
+        return None
+    level, block, way, kind, what = found.groups()
+    if kind == "conv" and what == "bias":
+        return _BIAS
+    home = "encoder.stem" if level is None else f"encoder.levels.{level}.{block}.{_WAYS.get(way, 'project')}"
+    return f"{home}.{0 if kind == 'conv' else 1}.{what}"
+
+
+def _arguments(kept: Tensors, depth: int, residual: bool) -> dict[str, Any]:
     """Arguments of our U-Net, read off the shapes (three axes each, as our plans have them)."""
-    firsts = [kept[f"encoder.levels.{n}.0.0.weight"] for n in range(depth)]
+    first = "encoder.levels.{}.0.first.0.weight" if residual else "encoder.levels.{}.0.0.weight"
+    firsts = [kept[first.format(n)] for n in range(depth)]
     ups = [kept[f"decoder.ups.{depth - 2 - n}.weight"] for n in range(depth - 1)]
     strides = [[1, 1, 1], *(_three(t) for t in ups)]
     return {
         "widths": [int(t.shape[0]) for t in firsts],
         "strides": strides,
         "kernels": [_three(t) for t in firsts],
-        "norm": "instance",
         "supervised": max(0, sum(f"head.{n}.weight" in kept for n in range(depth)) - 1),
+        **(_counted(kept, depth) if residual else {"norm": "instance"}),
     }
+
+
+def _counted(kept: Tensors, depth: int) -> dict[str, Any]:
+    """Blocks of each level of a residual encoder, and convolutions of a level on the way up."""
+    blocks = [sum(f"encoder.levels.{n}.{b}.first.0.weight" in kept for b in range(99)) for n in range(depth)]
+    return {"blocks": blocks, "convolutions": sum(f"decoder.levels.0.{c}.0.weight" in kept for c in range(2))}
 
 
 def _three(kernel: Tensor) -> list[int]:

@@ -271,6 +271,77 @@ class PlainConvUNet(nn.Module):
         return x
 
 
+class ResidualEncoderUNet(PlainConvUNet):
+    """The network of nnU-Net's ResEnc presets: a stem, blocks of two convolutions with a way past them."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        widths: Sequence[int],
+        strides: Sequence[Any],
+        kernels: Sequence[Any],
+        blocks: Sequence[int],
+    ) -> None:
+        super().__init__(inputs, outputs, widths, strides, kernels)
+        self.encoder.stem = nn.Module()
+        self.encoder.stem.convs = nn.Sequential(self._block(inputs, widths[0], kernels[0], 1))
+        before = [widths[0], *widths]
+        self.encoder.stages = nn.Sequential(
+            *(
+                self._residual(before[n], width, kernels[n], strides[n], blocks[n])
+                for n, width in enumerate(widths)
+            )
+        )
+        for stage in self.decoder.stages:
+            stage.convs = stage.convs[:1]
+
+    def _block(
+        self, inputs: int, width: int, kernel: Any, stride: Any, bias: bool = True, end: bool = True
+    ) -> Any:
+        block = nn.Module()
+        conv = nn.Conv2d if self.flat else nn.Conv3d
+        norms = nn.InstanceNorm2d if self.flat else nn.InstanceNorm3d
+        block.conv = conv(inputs, width, tuple(kernel), stride, [k // 2 for k in kernel], bias=bias)
+        block.norm = norms(width, affine=True)
+        nn.init.normal_(block.norm.weight, 1, 0.1)
+        nn.init.normal_(block.norm.bias, 0, 0.1)
+        block.all_modules = nn.Sequential(block.conv, block.norm, *([nn.LeakyReLU(0.01)] if end else []))
+        return block
+
+    def _residual(self, inputs: int, width: int, kernel: Any, stride: Any, count: int) -> nn.Module:
+        stage = nn.Module()
+        blocks = []
+        for n in range(count):
+            block, before, step = nn.Module(), inputs if n == 0 else width, tuple(stride) if n == 0 else 1
+            block.conv1 = self._block(before, width, kernel, step)
+            block.conv2 = self._block(width, width, kernel, 1, end=False)
+            past: list[nn.Module] = []
+            if n == 0 and any(side != 1 for side in stride):
+                past.append((nn.AvgPool2d if self.flat else nn.AvgPool3d)(step, step))
+            if before != width:
+                past.append(self._block(before, width, [1] * len(kernel), 1, bias=False, end=False))
+            block.skip = nn.Sequential(*past)
+            blocks.append(block)
+        stage.blocks = nn.Sequential(*blocks)
+        return stage
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, skips = self._run(self.encoder.stem, x), []
+        for stage in self.encoder.stages:
+            for block in stage.blocks:
+                past = x
+                for part in block.skip:
+                    past = part.all_modules(past) if hasattr(part, "all_modules") else part(past)
+                x = block.conv2.all_modules(block.conv1.all_modules(x)) + past
+                x = nn.functional.leaky_relu(x, 0.01)
+            skips.append(x)
+        for n, stage in enumerate(self.decoder.stages):
+            x = torch.cat([self.decoder.transpconvs[n](x), skips[-2 - n]], dim=1)
+            x = self._run(stage, x)
+        return self.decoder.seg_layers[-1](x)
+
+
 def nnunet(
     network: nn.Module,
     *,

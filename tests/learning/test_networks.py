@@ -12,21 +12,28 @@ from medseg.core.errors import MedsegError
 from medseg.learning.networks import NETWORKS, build_network
 from medseg.learning.unet import ChannelNorm, UNet, nearest_targets
 
-SEGMENTING = ["unet", "monai_unet", "segresnet", "dynunet"]
+SEGMENTING = ["unet", "residual_unet", "monai_unet", "segresnet", "dynunet"]
 
 
 @pytest.mark.parametrize("patch", [(16, 16, 8), (16, 16, 1)])
 @pytest.mark.parametrize("name", SEGMENTING)
 def test_a_segmentation_network_gives_logits_for_every_voxel(name, patch):
     plan = small_plan(patch, network=name, network_arguments={})
-    if name == "unet":
-        plan = small_plan(patch)
+    if name in ("unet", "residual_unet"):
+        plan = small_plan(patch, network=name)
     network = build_network(plan).eval()
     assert network(torch.zeros(2, 1, *patch)).shape == (2, 3, *patch)
 
 
+@pytest.mark.parametrize("patch", [(64, 32, 32), (64, 32, 1)])
+def test_a_swin_unetr_gives_logits_for_every_voxel(patch):
+    small = {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [2, 2, 2, 2]}
+    network = build_network(small_plan(patch, network="swinunetr", network_arguments=small)).eval()
+    assert network(torch.zeros(1, 1, *patch)).shape == (1, 3, *patch)
+
+
 def test_every_network_is_covered_by_a_test():
-    assert set(NETWORKS) == {*SEGMENTING, *CLASSIFYING, "joint_unet"}
+    assert set(NETWORKS) == {*SEGMENTING, *CLASSIFYING, "joint_unet", "swinunetr"}
 
 
 def test_a_dotted_name_is_a_network_too():

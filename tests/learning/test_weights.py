@@ -210,6 +210,32 @@ def test_an_nnunet_checkpoint_computes_in_our_network_what_it_computed(tmp_path,
         assert torch.allclose(network.eval()(image), wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_residual_nnunet_checkpoint_computes_in_our_residual_network_what_it_computed(tmp_path, flat):
+    cut = [s[1:] for s in STRIDES], [k[1:] for k in KERNELS]
+    steps = cut if flat else (STRIDES, KERNELS)
+    theirs = layouts.ResidualEncoderUNet(1, 3, WIDTHS, *steps, [1, 3, 2]).eval()
+    content = layouts.nnunet(theirs, patch=(16, 16) if flat else (8, 16, 16))
+    found = load_weights(saved(tmp_path / "checkpoint_final.pth", content), "nnunet")
+    assert found.facts["network_arguments"]["blocks"] == [1, 3, 2]
+    plan = small_plan(
+        (16, 16, 1 if flat else 8), network="residual_unet",
+        network_arguments=found.facts["network_arguments"],
+    )  # fmt: skip
+    network, done = account(found, plan)
+    assert whole(done, "stem", "encoder", "decoder", "head")
+    assert not done.account.unused or {r.said for r in done.account.unused} == set(found.dropped)
+    network.load_state_dict(dict(done.values), strict=False)
+    image = torch.randn(1, 1, *plan.patch)
+    with torch.inference_mode():
+        if flat:
+            wanted = theirs(image[..., 0].transpose(2, 3)).transpose(2, 3)[..., None]
+        else:
+            wanted = theirs(image.permute(0, 1, 4, 3, 2)).permute(0, 1, 4, 3, 2)
+        assert torch.allclose(network.eval()(image), wanted, atol=1e-4)
+    assert len(network.train()(torch.randn(2, 1, *plan.patch))) == 2, "trained with deep supervision"
+
+
 def test_a_flat_nnunet_checkpoint_too(tmp_path):
     flat = [s[1:] for s in STRIDES], [k[1:] for k in KERNELS]
     theirs = layouts.PlainConvUNet(1, 3, WIDTHS, *flat).eval()
@@ -251,10 +277,7 @@ def test_nnunet_is_opened_only_by_its_name_and_plans_may_lie_beside_it(tmp_path)
     assert torch.equal(found.tensors["encoder.levels.1.0.0.weight"], turned)  # order K, J, I turned twice
 
 
-def test_residual_and_old_nnunets_are_named_as_such(tmp_path):
-    residual = {"encoder.stages.0.blocks.0.conv1.conv.weight": torch.zeros(1)}
-    with pytest.raises(MedsegError, match="residual encoder"):
-        load_weights(saved(tmp_path / "r.pth", {"network_weights": residual}), "nnunet")
+def test_an_old_nnunet_is_named_as_such(tmp_path):
     old = {"conv_blocks_context.0.blocks.0.conv.weight": torch.zeros(1)}
     with pytest.raises(MedsegError, match="nnU-Net v1"):
         load_weights(saved(tmp_path / "o.pth", {"state_dict": old}), "nnunet")
