@@ -27,7 +27,7 @@ from medseg.learning.batch_statistics import restate
 from medseg.learning.job import Start, Term
 from medseg.learning.losses import loss_of
 from medseg.learning.model import Model, save_model
-from medseg.learning.pseudo import pseudo_case
+from medseg.learning.pseudo import PseudoLabels, pseudo_case
 from medseg.learning.quantiles import cut_away, quantiles_by_channel
 from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Adaptation
@@ -115,17 +115,30 @@ def adversarial_output(given: Given) -> None:
 
 
 def self_training(given: Given) -> None:
-    """Train on, on source cases and on what the model is sure of in target cases."""
+    """Train on, on source cases (where they are at hand) and on what the model is sure of in the target."""
     teacher, settings = given.model, given.settings
     for number in range(1, settings.rounds + 1):
         out = given.out / f"round{number}"
         if not (out / "model" / "card.json").is_file():
-            learnt = _pseudo_cases(given, teacher, out / "pseudo")
-            _train(given, teacher, [*given.source, *learnt], out, ())
+            _taught(given, teacher, _pseudo_cases(given, teacher, out / "pseudo"), out)
         teacher = Model.load(out / "model", given.model.device)
+        if given.source and settings.restate and _has_statistics(teacher.network):
+            restate(
+                teacher.network, plain_patches(given.target, given.plan, settings.windows), teacher.device
+            )
     _save(given, given.out / "model", teacher.network, given.plan, teacher.about)
     for number in range(1, settings.rounds + 1):
         shutil.rmtree(given.out / f"round{number}" / "pseudo", ignore_errors=True)
+
+
+def _taught(given: Given, teacher: Model, learnt: Sequence[PreparedCase], out: Path) -> None:
+    """One round; source and target in batches of their own, because each has its own statistics."""
+    if not given.source:
+        _train(given, teacher, learnt, out, ())
+        return
+    loss = loss_of(given.plan, given.settings.training.loss)
+    term = PseudoLabels(_stream(given, learnt), loss, given.settings.weight or 1.0)
+    _train(given, teacher, given.source, out, [term])
 
 
 METHODS: Mapping[str, Callable[[Given], None]] = {
@@ -152,10 +165,13 @@ def source_quantiles(given: Given) -> dict[str, list[float]]:
     return quantiles_by_channel(given.source, given.plan)
 
 
-def _stream(given: Given) -> TargetStream:
+def _stream(given: Given, learnt: Sequence[PreparedCase] = ()) -> TargetStream:
+    """Patches of the target, or of cases of it that have pseudo-labels."""
     training = given.settings.training
     batch = training.batch or given.plan.batch
-    return TargetStream(given.target, given.plan, batch, training.seed, training.augment)
+    return TargetStream(
+        learnt or given.target, given.plan, batch, training.seed, training.augment, pseudo=bool(learnt)
+    )
 
 
 def _trained(given: Given, term: Term) -> None:

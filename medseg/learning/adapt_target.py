@@ -52,24 +52,38 @@ def blind(cases: Sequence[PreparedCase]) -> list[BlindCase]:
 class TargetStream:
     """Patches of the target, batch after batch, augmented as the source's are.
 
-    Which batch comes next is counted in a tensor, so that a checkpoint can hold it.
+    Which batch comes next is counted in a tensor, so that a checkpoint can hold it. The labels of `cases`
+    are hidden, unless they are `pseudo` ones.
     """
 
     def __init__(
-        self, cases: Sequence[PreparedCase], plan: Plan, batch: int, seed: int, settings: Augmenting
+        self,
+        cases: Sequence[PreparedCase],
+        plan: Plan,
+        batch: int,
+        seed: int,
+        settings: Augmenting,
+        pseudo: bool = False,
     ) -> None:
         self.plan, self.settings = plan, settings
-        self.sampler = Sampler(blind(cases), plan.but(balance="none"), batch, 0.0, seed + _STREAM)
+        shown, foreground = (cases, 0.5) if pseudo else (blind(cases), 0.0)
+        self.sampler = Sampler(shown, plan.but(balance="none"), batch, foreground, seed + _STREAM)
         self.steps = max(1, math.ceil(len(cases) / batch))
         self.count = torch.zeros((), dtype=torch.int64)
 
     def next(self, device: torch.device) -> Tensor:
         """``[B, C, *patch]``."""
+        return self.next_pair(device)[0]
+
+    def next_pair(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """``[B, C, *patch]`` and the target that goes with it."""
         drawn = self.sampler.draw(*divmod(int(self.count), self.steps))
         self.count += 1
         image, target = (torch.from_numpy(a).to(device) for a in (drawn.image, drawn.target))
-        changed, _ = augment(image, target, self.plan.patch, self.plan.spacing_mm, drawn.seeds, self.settings)
-        return changed.contiguous(memory_format=channels_last(3))
+        image, target = augment(
+            image, target, self.plan.patch, self.plan.spacing_mm, drawn.seeds, self.settings
+        )
+        return image.contiguous(memory_format=channels_last(3)), target
 
 
 def plain_patches(cases: Sequence[PreparedCase], plan: Plan, count: int, seed: int = 0) -> list[Tensor]:

@@ -8,14 +8,39 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from medseg.core.files import read_json, write_json, written_whole
 from medseg.data.prepare import foreground_voxels
+from medseg.learning.adapt_target import TargetStream
+from medseg.learning.batch_statistics import statistics_kept
 from medseg.learning.inference import classify, probabilities
-from medseg.learning.losses import IGNORED
+from medseg.learning.job import Moment
+from medseg.learning.losses import IGNORED, Loss
 from medseg.learning.model import Model
 from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Prediction
+
+
+class PseudoLabels:
+    """The loss on target patches with pseudo-labels, normalised by themselves."""
+
+    def __init__(self, stream: TargetStream, loss: Loss, weight: float) -> None:
+        self.stream, self.loss, self.weight = stream, loss, weight
+
+    def __call__(self, moment: Moment) -> Tensor:
+        image, target = self.stream.next_pair(moment.image.device)
+        with statistics_kept(moment.network):
+            logits = moment.network(image)
+        return self.weight * self.loss(logits, target)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """How far the target's patches have been drawn."""
+        return {"count": self.stream.count}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.stream.count.copy_(state["count"])
 
 
 def pseudo_case(teacher: Model, case: PreparedCase, confidence: float, folder: Path) -> PreparedCase | None:

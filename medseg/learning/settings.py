@@ -205,11 +205,11 @@ class Adaptation(Value):
     """Of the methods that train on: from the weights of the model. Without monitor cases the last weights
     are kept: monitor cases are the source's, and would choose the least adapted ones."""
     weight: float | None = Field(default=None, gt=0)
-    """Of the method's part of the loss; 1 (fourier), 0.1 (adversarial) by default."""
+    """Of the method's part of the loss; by default 1 (fourier, self_training) or 0.1 (adversarial)."""
     share: float = Field(default=0.1, gt=0, le=1)
     """fourier: frequencies up to this share of the highest have their amplitudes exchanged."""
     restate: bool = True
-    """fourier and adversarial: estimate the batch statistics on target images at the end."""
+    """Methods that train on source cases: estimate the batch statistics on target images at the end."""
     windows: int = Field(default=64, ge=1)
     """adabn: patches of the target that the statistics come from."""
     confidence: float = Field(default=0.9, ge=0.5, lt=1)

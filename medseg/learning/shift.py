@@ -132,7 +132,10 @@ def _with_source(seen: Facts, rows: Sequence[Facts]) -> tuple[str, str]:
         return "no", "the source cases are not at hand"
     if not _any_shift(seen):
         return "no", "grey values and features of the two sites agree"
-    return "maybe", "the source cases are at hand, and the look of the images differs; it costs a training"
+    return (
+        "maybe",
+        "the look of the images differs; a training; hold it against adabn, which is part of it",
+    )
 
 
 def _adversarial(seen: Facts, rows: Sequence[Facts]) -> tuple[str, str]:
@@ -142,7 +145,10 @@ def _adversarial(seen: Facts, rows: Sequence[Facts]) -> tuple[str, str]:
         return "no", f"the features hardly tell the sites apart (area {apart:.2f}, from {CLEARLY:g} on)"
     if seen["target_cases"] < MANY:
         return "no", f"{seen['target_cases']} target cases: an opponent learns them by heart (from {MANY} on)"
-    return "maybe", f"the features tell the sites apart (area {apart:.2f}); the last thing to try"
+    return (
+        "maybe",
+        f"the features tell the sites apart (area {apart:.2f}); hold it against adabn, which is part of it",
+    )
 
 
 RULES: Mapping[str, Callable[[Facts, Sequence[Facts]], tuple[str, str]]] = {

@@ -24,7 +24,7 @@ from medseg.learning.job import Job, Moment
 from medseg.learning.losses import IGNORED, find_loss, loss_of, soft_dice
 from medseg.learning.model import Model
 from medseg.learning.networks import build_network
-from medseg.learning.pseudo import pseudo_case, sure_classes, sure_labels
+from medseg.learning.pseudo import PseudoLabels, pseudo_case, sure_classes, sure_labels
 from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Adaptation, Augmenting, Prediction, Training
 from medseg.learning.training import train_model
@@ -215,18 +215,27 @@ def test_patches_of_the_target_are_as_they_are(target):
 # -- terms in the loop --------------------------------------------------------------------------------
 
 
-def _term(kind: str, target):
+def _term(kind: str, target, cases):
     plan = small_plan()
     stream = TargetStream(target, plan, 2, 0, Augmenting())
     if kind == "fourier":
         return Fourier(stream, loss_of(plan), 0.2, 1.0)
+    if kind == "pseudo":
+        stream = TargetStream(cases, plan, 2, 0, Augmenting(), pseudo=True)
+        return PseudoLabels(stream, loss_of(plan), 1.0)
     return {"features": AdversarialFeatures, "output": AdversarialOutput}[kind](plan, stream, 0.1)
 
 
-@pytest.mark.parametrize("kind", ["fourier", "features", "output"])
+@pytest.mark.parametrize("kind", ["fourier", "features", "output", "pseudo"])
 def test_a_training_with_a_term_resumes_to_the_last_bit(kind, cases, target, tmp_path, monkeypatch):
     train_model(
-        cases, small_plan(), SHORT, out=tmp_path / "a", device=CPU, terms=[_term(kind, target)], quiet=True
+        cases,
+        small_plan(),
+        SHORT,
+        out=tmp_path / "a",
+        device=CPU,
+        terms=[_term(kind, target, cases)],
+        quiet=True,
     )
     epoch, seen = Job._epoch, []
 
@@ -244,12 +253,18 @@ def test_a_training_with_a_term_resumes_to_the_last_bit(kind, cases, target, tmp
             SHORT,
             out=tmp_path / "b",
             device=CPU,
-            terms=[_term(kind, target)],
+            terms=[_term(kind, target, cases)],
             quiet=True,
         )
     monkeypatch.undo()
     train_model(
-        cases, small_plan(), SHORT, out=tmp_path / "b", device=CPU, terms=[_term(kind, target)], quiet=True
+        cases,
+        small_plan(),
+        SHORT,
+        out=tmp_path / "b",
+        device=CPU,
+        terms=[_term(kind, target, cases)],
+        quiet=True,
     )
     name = "model/weights.safetensors"
     assert sha256_of(tmp_path / "a" / name) == sha256_of(tmp_path / "b" / name)
@@ -257,7 +272,7 @@ def test_a_training_with_a_term_resumes_to_the_last_bit(kind, cases, target, tmp
 
 @pytest.mark.parametrize("kind", ["features", "output"])
 def test_the_opponent_learns_and_the_network_is_moved_against_it(kind, cases, target, tmp_path):
-    job = Job(list(cases), [], small_plan(), SHORT, CPU, tmp_path, terms=[_term(kind, target)])
+    job = Job(list(cases), [], small_plan(), SHORT, CPU, tmp_path, terms=[_term(kind, target, cases)])
     term = job.terms[0]
     before = [p.detach().clone() for p in term.opponent.parameters()]
     running = job.state.network.state_dict()
