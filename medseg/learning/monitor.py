@@ -18,6 +18,8 @@ MOST: Mapping[Task, int] = {"segmentation": 8, "classification": 64}
 """At most this many monitor patients: a case has thousands of voxels, but one class ..."""
 LEAST_PATIENTS = 5
 """... and none at all below this many patients."""
+LEAST: Mapping[Task, int] = {"segmentation": 1, "classification": 20}
+"""With fewer monitor patients there are none: which weights seem best on a dozen classes is chance."""
 _PATCHES = 64
 """Volume of all monitor cases together, in patches: what a look may cost."""
 
@@ -29,8 +31,8 @@ def set_aside(
 ) -> tuple[list[PreparedCase], list[PreparedCase]]:
     """Training cases and monitor cases: whole patients, drawn by `seed`, few and not too large.
 
-    No monitor when `share` is 0 or there are fewer than five patients. A classification has no use for
-    cases whose class is not known: they are in neither.
+    No monitor when `share` is 0 or there are too few patients for one (`LEAST_PATIENTS`, `LEAST`). A
+    classification has no use for cases whose class is not known: they are in neither.
     """
     if plan.task == "classification":
         cases = [case for case in cases if case.info["class_indices"] is not None]
@@ -38,6 +40,8 @@ def set_aside(
     if share == 0 or len(patients) < LEAST_PATIENTS:
         return list(cases), []
     wanted = int(np.clip(round(share * len(patients)), 1, MOST[plan.task]))
+    if wanted < LEAST[plan.task]:
+        return list(cases), []
     order = np.random.default_rng([seed, 2]).permutation(len(patients))
     chosen: list[PreparedCase] = []
     taken: set[str] = set()

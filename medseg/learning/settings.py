@@ -66,7 +66,8 @@ class Training(Value):
     """Share of patches that are centred on a labelled voxel."""
     seed: int = Field(default=0, ge=0)
     monitor: float = Field(default=0.05, ge=0, lt=0.5)
-    """Share of the training patients kept aside to choose the checkpoint: one to eight; 0 takes the last."""
+    """Share of the training patients kept aside to choose the checkpoint: one to eight, of classifications 20
+    to 64; 0, or too few patients for that, takes the last."""
     monitor_every: float = Field(default=0.1, gt=0, le=1)
     """Share of the training between two looks at the monitor cases."""
     augment: Augmenting = Augmenting()

@@ -125,7 +125,12 @@ def test_several_classes_a_case_are_drawn_as_flags(tmp_path):
 
 
 def test_a_case_without_a_class_is_neither_trained_on_nor_looked_at(tmp_path):
-    cases = _class_cases(tmp_path, [[0], None, [1], [2], None, [0], [1]])
-    trained, monitored = set_aside(cases, 0.2, _class_plan(), 0)
-    assert {c.id for c in (*trained, *monitored)} == {"k0", "k2", "k3", "k5", "k6"}
-    assert len(monitored) == 1
+    cases = _class_cases(tmp_path, [[0], None, [1], [2], None] * 14)
+    trained, monitored = set_aside(cases, 0.49, _class_plan(), 0)
+    assert {c.id for c in (*trained, *monitored)} == {c.id for c in cases if c.info["class_indices"]}
+    assert len(monitored) == 21
+
+
+def test_a_dozen_classes_choose_no_checkpoint(tmp_path):
+    cases = _class_cases(tmp_path, [[0], [1]] * 20)
+    assert set_aside(cases, 0.3, _class_plan(), 0) == (cases, [])
