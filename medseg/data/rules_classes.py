@@ -23,7 +23,7 @@ UNEQUAL = 1.5
 MOST_WEIGHT = 10.0
 WIDEN = (1.0, 0.75, 0.5, 0.25)
 """Widths of a residual network, as shares of its usual 64 to 512 channels."""
-_WANTED_IMAGES = 6000
+_WANTED_IMAGES = 20_000
 """Images a training should see, counted again each time they come."""
 _BYTE = 255.0
 
@@ -90,11 +90,15 @@ def class_counts(cases: Cases, classes: Sequence[str]) -> dict[str, int]:
 
 
 def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Any) -> tuple[Any, str]:
-    """Of a residual network its depth, stem and width: the widest that sees enough images in time."""
+    """Of a residual network its depth, stem and width: the widest that sees enough images in time.
+
+    The first convolution halves the image: eight (four) times less work where most of it would be, and
+    nothing lost on pictures of 64 pixels.
+    """
     if chosen["network"] != "resnet":
         return {}, "defaults of the network"
     flat = chosen["patch"][2] == 1
-    shape = {"depth": 18 if flat else 10, "conv1_t_stride": 1 if flat and max(chosen["patch"]) <= 96 else 2}
+    shape = {"depth": 18 if flat else 10, "conv1_t_stride": 2}
     widen, gflop = WIDEN[-1], 0.0
     for widen in WIDEN:
         gflop = 3 * resnet_gflop(chosen["patch"], widen=widen, inputs=len(cohort.channels), **shape)
