@@ -22,13 +22,16 @@ EPOCHS = 40
 ORGANS = ("liver", "spleen")
 EXPECTED_DICE = 0.90
 EXPECTED_VOLUME_ERROR = 5.0
+"""Percent, of the mean over the held-out patients; a single one may be off by twice that: voxels of a
+phantom are up to 6.5 mm deep, and number formats differ between machines."""
 
 
 def demo(run: Run, device: str = "auto", patients: int = PATIENTS, size: str = "normal") -> Outcome:
     """Draw phantoms, run the whole road on them, and hold the result against the closed forms.
 
-    Exit code 1 when the held-out Dice of the organs is below 0.90, or a mean organ volume is more than
-    5 % off what the ellipsoids have by formula.
+    Exit code 1 when the held-out Dice of the organs is below 0.90, the mean error of an organ's volume
+    over the held-out patients is more than 5 % of what the ellipsoids have by formula, or that of one
+    patient more than 10 %.
     """
     from medseg.workflows.training import train
 
@@ -90,9 +93,11 @@ def _against_closed_form(run: Run, folder: Path) -> dict[str, dict[str, Any]]:
         mean = fmean(errors)
         checks[f"volume error of the {organ}, %"] = {
             "value": round(mean, 2),
-            "bar": f"within {EXPECTED_VOLUME_ERROR:g} of the closed form",
+            "bar": f"mean within {EXPECTED_VOLUME_ERROR:g} of the closed form, worst within "
+            f"{2 * EXPECTED_VOLUME_ERROR:g}",
             "worst": round(max(errors, key=abs), 2),
-            "passed": max(abs(e) for e in errors) <= EXPECTED_VOLUME_ERROR,
+            "passed": abs(mean) <= EXPECTED_VOLUME_ERROR
+            and max(abs(e) for e in errors) <= 2 * EXPECTED_VOLUME_ERROR,
         }
     write_json(run.root / "demo.json", checks)
     return checks
