@@ -2,9 +2,10 @@
 
     python -m benchmarks.transfer [DATA] [--run DIR] [steps=500] [before=500] [seeds=3] [arms=...]
 
-Arms, all with the same network, the same ten subjects, the same steps and the same test subjects:
+Arms, all with the same network, ten subjects, steps (but for one) and test subjects:
 
 - ``scratch``: fresh weights.
+- ``longer``: fresh weights, and as many steps as the other arms had with what they carry.
 - ``restored``: weights that learnt to restore the images of fifty other subjects, without any label.
 - ``whole``: weights of a model of those fifty that knows only the whole hippocampus, not its two parts.
 
@@ -53,7 +54,7 @@ def _measure(data: Path, root: Path, chosen: Mapping[str, str]) -> int:
     from medseg.workflows.journey import prepare_all
 
     steps, before, seeds = (int(chosen.get(*w)) for w in (("steps", 500), ("before", 500), ("seeds", 3)))
-    arms = chosen.get("arms", "scratch,restored,whole").split(",")
+    arms = chosen.get("arms", "scratch,longer,restored,whole").split(",")
     run = ms.Run(root / "runs" / "transfer", quiet=True)
     cohort = ms.Cohort.from_msd(data)
     raw = ms.ingest_all(run, cohort)
@@ -67,8 +68,8 @@ def _measure(data: Path, root: Path, chosen: Mapping[str, str]) -> int:
     for seed in range(seeds):
         few = _few(raw, rest, seed)
         for arm in arms:
-            weights = weights_of[arm]
-            rows[arm].append(_judged(run, raw, split, prepared, plan, arm, few, seed, steps, weights))
+            weights, effort = weights_of[arm], steps + (before if arm == "longer" else 0)
+            rows[arm].append(_judged(run, raw, split, prepared, plan, arm, few, seed, effort, weights))
             print(f"seed {seed} {arm:<9} mean Dice {_mean(rows[arm][-1]):.4f}", flush=True)
     _tell(rows, f"{steps} steps ({before} before)", len(split.test))
     return 0
@@ -92,7 +93,7 @@ def _few(raw: Any, cases: list[str], seed: int) -> list[str]:
 
 def _weights(run: Any, raw: Any, prepared: Any, plan: Any, arm: str, others: list[str], steps: int) -> Any:
     """What an arm begins from."""
-    if arm == "scratch":
+    if arm in ("scratch", "longer"):
         return None
     from medseg.learning.settings import Pretext, Training
     from medseg.stages.pretext import pretext
