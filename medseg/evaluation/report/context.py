@@ -25,7 +25,10 @@ class ReportContext:
     title, subtitle : str
         Headline, and one line under it.
     rows, summary
-        Scores (as in scores.csv) and what `summarise` makes of them.
+        Scores (as in scores.csv) and what `summarise` makes of them. A part of the summary that is there is
+        drawn: ``agreement``, ``lesions`` (with ``by_size``: rows of ``size``, ``lesions``, ``found``,
+        ``sensitivity``, ``ci``), ``froc`` (by label: ``false_positives``, ``sensitivity``, ``mean``, ``ci``,
+        ``rates``), ``subgroups``, ``sample_size``, ``readers``, ``quality``, ``confusion``, ``curves``.
     labels : Labels
         With their colours; labels found only in the rows are added.
     passed, verdict
@@ -47,6 +50,23 @@ class ReportContext:
         Worst first.
     looked : sequence of Looked
         Maps of where the model looked.
+    flow : sequence of dict
+        Cohort flow, a box each: ``{"n": 40, "what": "received", "patients": 38, "note": "3 sites"}``, and
+        under a box what left there: ``"lost": [{"n": 2, "why": "gaps between slices"}]``. Made from `cohort`,
+        `refusals` and `failures` when empty.
+    beside : mapping
+        Training and test cohort side by side: ``{"columns": ["Training", "External test"], "rows":
+        [{"what": "Age (years)", "cells": ["61 (18-88)", "58 (20-90)"], "flag": "differs"}]}``.
+    leakage : mapping
+        Proof that no patient was trained on: ``{"passed": True, "checks": [{"what": "patients in both",
+        "n": 0, "of": 40, "passed": True, "note": "keyed hashes compared"}]}``.
+    ranges : sequence of dict
+        Cases outside what the model was trained on: ``{"case", "what", "value", "low", "high"}``.
+    checklists : sequence of dict
+        ``{"name": "CLAIM 2024", "cite": "...", "items": [{"number": "7", "item": "...", "said": "...",
+        "status": "filled" | "partly" | "author" | "not applicable"}]}``.
+    methods : str
+        Paragraphs for a methods section (blank lines between them); made from the summary when empty.
     """
 
     title: str
@@ -64,6 +84,12 @@ class ReportContext:
     histories: Mapping[str, Path | str | Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     overlays: Sequence[Overlay] = ()
     looked: Sequence[Looked] = ()
+    flow: Sequence[Mapping[str, Any]] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    leakage: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Sequence[Mapping[str, Any]] = ()
+    checklists: Sequence[Mapping[str, Any]] = ()
+    methods: str = ""
 
     def all_labels(self) -> Labels:
         """The labels given, and after them those that only the rows name."""
