@@ -13,11 +13,11 @@ from medseg.imaging.labels import labels
 ORGAN = labels(organ=1)
 SIDES = labels(kidney_left=1, kidney_right=2)
 GRID = Grid.from_spacing((60, 40, 30), (1, 1, 2))
-I, J, K = np.indices(GRID.shape)
+X, Y, Z = np.indices(GRID.shape)
 
 
 def ball(i, j, k, r):
-    return (I - i) ** 2 + (J - j) ** 2 + (2 * (K - k)) ** 2 <= r * r
+    return (X - i) ** 2 + (Y - j) ** 2 + (2 * (Z - k)) ** 2 <= r * r
 
 
 def image(*parts, grid=GRID) -> Image:
@@ -42,7 +42,7 @@ TRUTH = ball(20, 20, 14, 10)
         (np.zeros_like(TRUTH), ["missed"]),
         (TRUTH | ball(48, 8, 6, 3), ["extra component"]),
         (TRUTH | ball(48, 8, 6, 1), []),
-        (TRUTH | ((abs(J - 20) < 3) & (abs(K - 14) < 2) & (I > 20) & (I < 48)), ["leak"]),
+        (TRUTH | ((abs(Y - 20) < 3) & (abs(Z - 14) < 2) & (X > 20) & (X < 48)), ["leak"]),
         (ball(42, 20, 14, 10), ["left-right swap", "extra component", "missed piece"]),
     ],
     ids=["same", "shifted by 1 mm", "missed", "extra", "a speck", "leak", "mirrored"],
@@ -72,8 +72,14 @@ def test_swapped_sides_are_told_from_swapped_labels_and_from_a_mirrored_mask():
 
 
 @pytest.mark.parametrize(
-    ("centre", "side"), [((20, 20, 0), "lower"), ((20, 20, 29), "upper"), ((59, 20, 14), "right"), ((20, 0, 14), "posterior")]
-)  # fmt: skip
+    ("centre", "side"),
+    [
+        ((20, 20, 0), "lower"),
+        ((20, 20, 29), "upper"),
+        ((59, 20, 14), "right"),
+        ((20, 0, 14), "posterior"),
+    ],
+)
 def test_a_reference_at_the_edge_of_the_image_is_a_cut_field_of_view(centre, side):
     cut = ball(*centre, 10)
     (tag,) = failure_tags(image(cut), image(cut), ORGAN)
@@ -93,7 +99,7 @@ def test_a_single_slice_is_never_cut_through_its_plane():
     grid = Grid.from_spacing((60, 40, 1), (1, 1, 5))
     disc = TRUTH[:, :, 14:15]
     assert names(image(disc, grid=grid), image(disc, grid=grid)) == []
-    bar = disc | ((abs(J - 20) < 3) & (I > 20) & (I < 48))[:, :, :1]
+    bar = disc | ((abs(Y - 20) < 3) & (X > 20) & (X < 48))[:, :, :1]
     assert names(image(bar, grid=grid), image(disc, grid=grid)) == ["leak"]
 
 

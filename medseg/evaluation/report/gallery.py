@@ -1,21 +1,76 @@
-"""The cases of the gallery: files in, overlays out."""
+"""The cases of the gallery: which ones, in which order, and each as an overlay."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from medseg.core.errors import MedsegError
+from medseg.evaluation.classification import is_classification
 from medseg.evaluation.metrics import metric_of
 from medseg.evaluation.pairs import Row
-from medseg.evaluation.report.overlays import Overlay, overlay_svg, planes
+from medseg.evaluation.report.overlays import Overlay, planes
+from medseg.evaluation.report.pictures import errors_svg, overlay_svg, thumb_svg
+from medseg.evaluation.report.tags import failure_tags
 from medseg.evaluation.structures import placed
 from medseg.imaging.image import Image, read_image, read_mask
 from medseg.imaging.labels import Labels
 
 MOST = 6
 """Labels whose numbers stand under a picture: the worst of them when there are more."""
+GALLERY = 60
+"""Cases with pictures: all of them up to here; of more the worst, and some typical and best ones."""
+ASIDE = 6
+"""Typical cases, and best ones, when not all are shown."""
 SAID = ("dice", "hd95", "volume_error")
+
+
+def ranked(rows: Sequence[Row]) -> dict[str, float]:
+    """Case -> the value it is ranked by, the worst first.
+
+    Masks: mean Dice over the labels that have one. Classes: the probability of the case's own class (the
+    lowest of them when there are several). Cases without a value are left out.
+    """
+    found: dict[str, list[float]] = {}
+    classes = is_classification(rows)
+    true = {(row["case"], row["label"]) for row in rows if row["metric"] == "truth" and row["value"] == 1}
+    for row in rows:
+        mine = (
+            row["metric"] == "probability" and (row["case"], row["label"]) in true
+            if classes
+            else row["metric"] == "dice"
+        )
+        if mine and row["value"] is not None:
+            found.setdefault(row["case"], []).append(row["value"])
+    values = {case: min(x) if classes else float(np.mean(x)) for case, x in found.items()}
+    return dict(sorted(values.items(), key=lambda item: (item[1], item[0])))
+
+
+def gallery_cases(rows: Sequence[Row], n: int = GALLERY) -> list[str]:
+    """The cases that get pictures: the worst, and of more than `n` also those at the median and the best."""
+    order = list(ranked(rows))
+    if len(order) <= n:
+        return order
+    aside = min(ASIDE, n // 4)
+    worst, middle = n - 2 * aside, (len(order) - aside) // 2
+    kept = [*range(worst), *range(middle, middle + aside), *range(len(order) - aside, len(order))]
+    return [order[i] for i in dict.fromkeys(kept)]
+
+
+def kinds(rows: Sequence[Row]) -> dict[str, str]:
+    """Case -> ``worst``, ``typical`` or ``best``: the tenths of the ranking at its ends and about its middle.
+
+    Three cases at least are of each kind where there are ten or more; the others have none.
+    """
+    order = list(ranked(rows))
+    n = len(order)
+    few = max(min(3, n // 3), round(n / 10))
+    first = (n - few) // 2
+    found = dict.fromkeys(order[first : first + few], "typical") | dict.fromkeys(order[n - few :], "best")
+    return found | dict.fromkeys(order[:few], "worst")
 
 
 def draw_overlays(
@@ -29,6 +84,7 @@ def draw_overlays(
         Case -> files of image, reference, prediction; None where there is none. A case whose files
         cannot be read is left out: it is among the failures already.
     """
+    by_case = _by_case(rows)
     found = []
     for case, (image, reference, prediction) in files.items():
         try:
@@ -38,7 +94,7 @@ def draw_overlays(
             continue
         if there is not None and mask is not None:
             mask, _ = placed(mask, there, resample=True)  # measured: refused unless resampling was asked for
-        found.append(overlay_of(case, shown, there, mask, rows, labels))
+        found.append(overlay_of(case, shown, there, mask, by_case.get(case, ()), labels))
     return found
 
 
@@ -50,14 +106,35 @@ def overlay_of(
     rows: Sequence[Row],
     labels: Labels,
 ) -> Overlay:
-    """One case: its planes, and its numbers by label."""
-    drawn, window = planes(_matching(image, reference or prediction), reference, prediction, labels)
+    """One case: its planes with contours and errors, its failure tags, and its numbers by label."""
+    shown = _matching(image, reference or prediction)
+    drawn, window = planes(shown, reference, prediction, labels)
     mine = [row for row in rows if row["case"] == case]
-    told = _worst_labels(mine, labels)
-    values = tuple((label.name, label.shown_colour(), _words(mine, label.name)) for label in told)
-    more = f"{len(labels) - len(told)} more labels, all better in Dice" if len(told) < len(labels) else ""
+    prefix = hashlib.sha256(case.encode()).hexdigest()[:10]
+    told = () if is_classification(mine) else _worst_labels(mine, labels)
     bad = sorted({row["status"].replace("_", " ") for row in mine if row["status"] != "ok"})
-    return Overlay(case, overlay_svg(drawn), window, values, ", ".join(bad), more)
+    wrong = any(plane.errors is not None and plane.errors.any() for plane in drawn)
+    return Overlay(
+        case=case,
+        svg=overlay_svg(drawn, prefix),
+        window=window,
+        values=tuple((label.name, label.shown_colour(), _words(mine, label.name)) for label in told),
+        status=", ".join(bad),
+        caption=f"{len(labels) - len(told)} more labels, all better in Dice"
+        if 0 < len(told) < len(labels)
+        else "",
+        errors=errors_svg(drawn, prefix),
+        thumb=thumb_svg(drawn, prefix),
+        tags=failure_tags(prediction, reference, labels),
+        at="through the largest error" if wrong else "through the largest cross-section" if told else "",
+    )
+
+
+def _by_case(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["case"], []).append(row)
+    return found
 
 
 def _worst_labels(rows: Sequence[Row], labels: Labels) -> Labels:

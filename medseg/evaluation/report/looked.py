@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from medseg.evaluation.report.overlays import overlay_svg, planes
+from medseg.evaluation.report.overlays import planes
+from medseg.evaluation.report.pictures import overlay_svg
 from medseg.evaluation.report.svg import INK, LINE, MUTED, Drawing, linear, polyline
 from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels

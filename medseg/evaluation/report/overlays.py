@@ -1,8 +1,7 @@
-"""Reference and prediction as contours on three planes of an image."""
+"""Reference and prediction on three planes of an image, through the place where they differ most."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.evaluation.report.contours import Point, outlines
-from medseg.evaluation.report.heat import heat_uri
-from medseg.evaluation.report.svg import n, polyline
+from medseg.evaluation.report.tags import Tag
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
 from medseg.imaging.labels import Labels
+from medseg.imaging.masks import Box
 
 REFERENCE_COLOUR = "#ffffff"
 MARGIN_MM, LEAST_MM = 12.0, 40.0
+MISSED, ADDED, CONFUSED = 1, 2, 3
+"""Kinds of error: in the reference alone, in the prediction alone, in both with different labels."""
+NEAR_MM = 4.0
+"""Errors are weighed with their neighbours about this far away (sd of a Gaussian)."""
 _PLANES = (("axial", 2, "RLAP"), ("coronal", 1, "RLSI"), ("sagittal", 0, "APSI"))
 """Name, axis cut, letters at the left, right, upper and lower side (the patient's right at the left)."""
 
@@ -44,11 +47,19 @@ class Plane:
     outlines: tuple[Outline, ...]
     heat: NDArray[np.float32] | None = None
     """Values 0..1 of a map to lay over the grey ones."""
+    errors: NDArray[np.uint8] | None = None
+    """Where both masks differ: `MISSED`, `ADDED` or `CONFUSED`, 0 elsewhere (rows, columns)."""
+    unit: str = "mm"
+    """``px`` where the size of a pixel is not known."""
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A case in the gallery: its drawing and what is said about it."""
+    """A case as the report shows it: its drawings and what is said about it.
+
+    `svg` holds the planes with contours, `errors` the same planes with the error map (empty where there is
+    no reference or prediction), `thumb` the first plane: both show the pictures of `svg` by reference.
+    """
 
     case: str
     svg: str
@@ -57,6 +68,11 @@ class Overlay:
     """Label name, colour, words (such as ``Dice 0.91, HD95 1.4 mm``)."""
     status: str = ""
     caption: str = ""
+    errors: str = ""
+    thumb: str = ""
+    tags: tuple[Tag, ...] = ()
+    at: str = ""
+    """Which place the planes go through, in words."""
 
 
 def planes(
@@ -66,7 +82,7 @@ def planes(
     labels: Labels,
     heat: Image | None = None,
 ) -> tuple[list[Plane], str]:
-    """Three planes (one for a single slice) through the largest cross-sections of both masks.
+    """Three planes (one for a single slice) through the largest error, or the largest cross-sections.
 
     Parameters
     ----------
@@ -79,6 +95,11 @@ def planes(
     -------
     planes, window
         The window is the range of grey values shown, in words.
+
+    Notes
+    -----
+    The largest error is the voxel that differs and has most that differs around it (a Gaussian of 4 mm).
+    Where nothing differs, or one mask is not given, each plane goes through its largest cross-section.
     """
     shown, truth, guess, marks = (
         None if x is None else canonical(x) for x in (image, reference, prediction, heat)
@@ -88,38 +109,66 @@ def planes(
         raise ValueError("nothing to show: no image and no mask")
     foreground = _foreground([truth, guess], some.grid.shape, labels)
     marked = None if marks is None else marks.array[0]
-    looked_for = foreground if marked is None else np.zeros_like(foreground)
-    spacing = some.grid.spacing_mm
-    box = _view(looked_for, spacing)
-    grey, window = _grey(shown, looked_for, box)
+    box = _view(foreground if marked is None else None, some.grid)
+    grey, window = _grey(shown, foreground if marked is None else None, box)
+    wrong = None if marked is not None else _errors(truth, guess, labels, box)
+    spot = _worst_spot(wrong, some.grid.spacing_mm)
+    view = _View(box, grey, marked, wrong, some.grid)
     masks = {"reference": truth, "prediction": guess}
     found = []
-    for name, axis, letters in _PLANES:
-        if some.grid.shape[axis] > 1 or some.grid.shape.count(1) == 0:
+    for name, axis, letters in _cuts(some.grid):
+        if spot is not None:
+            at = box[axis].start + spot[axis]
+        else:
             at = _largest_cut(foreground, axis) if marked is None else _peak(marked, axis)
-            drawn = tuple(_drawn(masks, labels, axis, at, box, spacing))
-            found.append(_plane(name, grey, axis, at - box[axis].start, spacing, letters, drawn, marked))
-    if 1 in some.grid.shape:
-        found = _flat(masks, labels, some.grid, box, spacing, grey, marked)
+        found.append(_plane(view, name, axis, at, letters, masks, labels))
     return found, window
 
 
-def overlay_svg(drawn: Sequence[Plane], gap_mm: float = 0.0) -> str:
-    """The planes side by side, in true proportion, contours as lines that can be switched off by class."""
-    parts, x = [], 0.0
-    gap = gap_mm or 0.03 * sum(p.size_mm[0] for p in drawn)
-    height = max(p.size_mm[1] for p in drawn)
-    total = sum(p.size_mm[0] for p in drawn) + gap * (len(drawn) - 1)
-    for plane in drawn:
-        parts.append(
-            f'<g transform="translate({n(x)} {n((height - plane.size_mm[1]) / 2)})">{_svg(plane, total)}</g>'
-        )
-        x += plane.size_mm[0] + gap
-    said = ", ".join(p.name for p in drawn)
-    return (
-        f'<svg class="planes" viewBox="0 0 {n(total)} {n(height)}" role="img" '
-        f'xmlns="http://www.w3.org/2000/svg"><title>{said} planes</title>{"".join(parts)}</svg>'
-    )
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The part of a case that is shown: its box in the image, grey values and errors inside that box."""
+
+    box: Box
+    grey: NDArray[np.uint8]
+    marked: NDArray[np.float32] | None
+    wrong: NDArray[np.uint8] | None
+    grid: Grid
+
+
+def _cuts(grid: Grid) -> list[tuple[str, int, str]]:
+    """Name, axis and letters of the planes that can be cut; a picture shows the one plane it is."""
+    if 1 not in grid.shape:
+        return list(_PLANES)
+    axis = grid.shape.index(1)
+    shown = grid.nearest_axes()[0][axis]  # a picture keeps its third axis last, whatever plane it shows
+    name, _, letters = next(p for p in _PLANES if p[1] == shown)
+    return [(name, axis, letters)]
+
+
+def _errors(truth: Image | None, guess: Image | None, labels: Labels, box: Box) -> NDArray[np.uint8] | None:
+    """Kinds of error inside the box, of the labels shown; None unless there are two masks."""
+    if truth is None or guess is None:
+        return None
+    values = [label.value for label in labels]
+    a, b = (np.where(np.isin(m, values), m, 0) if values else m for m in (truth.array[0][box], guess.array[0][box]))  # fmt: skip  # noqa: E501
+    kinds = np.zeros(a.shape, np.uint8)
+    kinds[(a > 0) & (b == 0)] = MISSED
+    kinds[(a == 0) & (b > 0)] = ADDED
+    kinds[(a > 0) & (b > 0) & (a != b)] = CONFUSED
+    return kinds
+
+
+def _worst_spot(wrong: NDArray[np.uint8] | None, spacing: Sequence[float]) -> tuple[int, ...] | None:
+    """The wrong voxel with most that is wrong around it; None where nothing is."""
+    from scipy.ndimage import gaussian_filter
+
+    if wrong is None or not wrong.any():
+        return None
+    sd = [NEAR_MM / step if n > 1 else 0.0 for step, n in zip(spacing, wrong.shape, strict=True)]
+    weight = gaussian_filter((wrong > 0).astype(np.float32), sd, mode="constant", truncate=2.0)
+    at = np.unravel_index(int(np.argmax(np.where(wrong > 0, weight, -1))), wrong.shape)
+    return tuple(int(i) for i in at)
 
 
 def overlay_png(
@@ -157,13 +206,13 @@ def _foreground(masks: Sequence[Image | None], shape: Sequence[int], labels: Lab
     return either
 
 
-def _view(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slice, slice, slice]:
+def _view(foreground: NDArray[np.bool_] | None, grid: Grid) -> Box:
     """The part of the image worth showing: the structures, a margin, and never less than a few cm."""
-    if not foreground.any():
-        i, j, k = (slice(0, size) for size in foreground.shape)
+    if foreground is None or not foreground.any():
+        i, j, k = (slice(0, size) for size in grid.shape)
         return i, j, k
     box = []
-    for axis, step in enumerate(spacing):
+    for axis, step in enumerate(grid.spacing_mm):
         others = tuple(a for a in range(3) if a != axis)
         found = np.flatnonzero(foreground.any(axis=others))
         size = (found[-1] - found[0] + 1) * step
@@ -174,7 +223,7 @@ def _view(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[slic
 
 
 def _grey(
-    shown: Image | None, foreground: NDArray[np.bool_], box: tuple[slice, slice, slice]
+    shown: Image | None, foreground: NDArray[np.bool_] | None, box: Box
 ) -> tuple[NDArray[np.uint8], str]:
     """The box as bytes, windowed for the structures: their own range, widened by itself on both sides.
 
@@ -184,12 +233,18 @@ def _grey(
         size = [s.stop - s.start for s in box]
         return np.full(size, 40, np.uint8), "no image given"
     part = shown.array[0][box].astype(np.float32)
-    low, high = (float(v) for v in np.percentile(part, [0.5, 99.5]))
-    if foreground.any():
+    low, high = (float(v) for v in np.percentile(part[_thinned(part)], [0.5, 99.5]))
+    if foreground is not None and foreground[box].any():
         first, last = (float(v) for v in np.percentile(part[foreground[box]], [1, 99]))
         low, high = max(low, 2 * first - last), min(high, 2 * last - first)
     scaled = np.clip((part - low) / max(high - low, 1e-6), 0, 1)
     return np.round(255 * scaled).astype(np.uint8), f"{low:.4g} to {high:.4g}".replace("-", "−")
+
+
+def _thinned(part: NDArray[Any]) -> tuple[slice, ...]:
+    """Every n-th voxel of a large box: enough for percentiles."""
+    step = max(1, int(np.cbrt(part.size / 500_000)))
+    return tuple(slice(None, None, step) for _ in part.shape)
 
 
 def _largest_cut(foreground: NDArray[np.bool_], axis: int) -> int:
@@ -205,20 +260,24 @@ def _peak(marked: NDArray[np.float32], axis: int) -> int:
 
 
 def _plane(
+    view: _View,
     name: str,
-    grey: NDArray[np.uint8],
     axis: int,
     at: int,
-    spacing: Sequence[float],
     letters: str,
-    drawn: tuple[Outline, ...],
-    marked: NDArray[np.float32] | None = None,
+    masks: dict[str, Image | None],
+    labels: Labels,
 ) -> Plane:
+    """One cut at index `at` of the image."""
+    inside, spacing = at - view.box[axis].start, view.grid.spacing_mm
     across, up = (a for a in range(3) if a != axis)
-    seen = _upright(np.take(grey, at, axis))
+    seen = _upright(np.take(view.grey, inside, axis))
     size_mm = (seen.shape[1] * spacing[across], seen.shape[0] * spacing[up])
-    heat = None if marked is None else _upright(np.take(marked, at, axis))
-    return Plane(name, seen, size_mm, letters, drawn, heat)
+    heat = None if view.marked is None else _upright(np.take(view.marked, at, axis))
+    errors = None if view.wrong is None else _upright(np.take(view.wrong, inside, axis))
+    drawn = tuple(_drawn(masks, labels, axis, at, view.box, spacing))
+    unit = "mm" if view.grid.spacing_known else "px"
+    return Plane(name, seen, size_mm, letters, drawn, heat, errors, unit)
 
 
 def _upright(cut: NDArray[Any]) -> NDArray[Any]:
@@ -231,7 +290,7 @@ def _drawn(
     labels: Labels,
     axis: int,
     at: int,
-    box: tuple[slice, slice, slice],
+    box: Box,
     spacing: Sequence[float],
 ) -> Iterator[Outline]:
     across, up = (a for a in range(3) if a != axis)
@@ -248,74 +307,6 @@ def _drawn(
             if lines:
                 colour = REFERENCE_COLOUR if side == "reference" else label.shown_colour()
                 yield Outline(side, colour, lines)
-
-
-def _flat(
-    masks: dict[str, Image | None],
-    labels: Labels,
-    grid: Grid,
-    box: tuple[slice, slice, slice],
-    spacing: Sequence[float],
-    grey: NDArray[np.uint8],
-    marked: NDArray[np.float32] | None = None,
-) -> list[Plane]:
-    axis = grid.shape.index(1)
-    shown = grid.nearest_axes()[0][axis]  # a picture keeps its third axis last, whatever plane it shows
-    name, _, letters = next(p for p in _PLANES if p[1] == shown)
-    drawn = tuple(_drawn(masks, labels, axis, 0, box, spacing))
-    return [_plane(name, grey, axis, 0, spacing, letters, drawn, marked)]
-
-
-def _svg(plane: Plane, total_mm: float) -> str:
-    wide, high = plane.size_mm
-    place = f'width="{n(wide)}" height="{n(high)}" preserveAspectRatio="none"'
-    picture = f'<image {place} href="{_data_uri(plane.grey)}"/>'
-    if plane.heat is not None:
-        picture += f'<image class="heat" {place} href="{heat_uri(plane.heat)}"/>'
-    stroke, size = total_mm / 420, total_mm / 62
-    return picture + _paths(plane, stroke) + _letters(plane, size) + _scale_bar(plane, stroke, size)
-
-
-def _paths(plane: Plane, stroke: float) -> str:
-    """Contours, each with a dark rim so that it is seen on bright and on dark tissue."""
-    parts = []
-    for outline in plane.outlines:
-        d = "".join(polyline(line, closed=True) for line in outline.lines)
-        thick = stroke * (0.8 if outline.side == "reference" else 1.0)
-        dash = f' stroke-dasharray="{n(3 * stroke)} {n(2.2 * stroke)}"' if outline.side == "reference" else ""
-        parts.append(
-            f'<g class="{outline.side}"><path d="{d}" fill="none" stroke="#000" stroke-opacity=".45" '
-            f'stroke-width="{n(1.9 * thick)}"/><path d="{d}" fill="none" stroke="{outline.colour}" '
-            f'stroke-width="{n(thick)}"{dash}/></g>'
-        )
-    return "".join(parts)
-
-
-def _letters(plane: Plane, size: float) -> str:
-    wide, high = plane.size_mm
-    left, right, up, down = plane.letters
-    places = ((left, 0.6 * size, high / 2), (right, wide - 0.6 * size, high / 2), (up, wide / 2, 1.0 * size), (down, wide / 2, high - 0.5 * size))  # fmt: skip  # noqa: E501
-    style = f'font-size="{n(size)}" fill="#fff" fill-opacity=".75" text-anchor="middle" class="mark"'
-    return "".join(f'<text x="{n(x)}" y="{n(y)}" {style}>{letter}</text>' for letter, x, y in places)
-
-
-def _scale_bar(plane: Plane, stroke: float, size: float) -> str:
-    wide, high = plane.size_mm
-    length = next(m for m in (100, 50, 20, 10, 5, 2, 1, 0.5) if m <= max(0.4 * wide, 0.5))
-    x, y = 0.6 * size, high - 0.6 * size
-    return (
-        f'<path d="M{n(x)} {n(y)}h{n(length)}" stroke="#fff" stroke-width="{n(1.4 * stroke)}"/>'
-        f'<text x="{n(x)}" y="{n(y - 0.35 * size)}" font-size="{n(0.8 * size)}" fill="#fff" class="mark">'
-        f"{length:g} mm</text>"
-    )
-
-
-def _data_uri(grey: NDArray[np.uint8]) -> str:
-    from PIL import Image as Pil
-
-    out = io.BytesIO()
-    Pil.fromarray(np.ascontiguousarray(grey)).save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def _tile(plane: Plane, scale: float) -> Any:

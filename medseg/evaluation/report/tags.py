@@ -216,7 +216,7 @@ def _mirrored(pair: _Pair, labels: Labels) -> bool:
     """Whether the masks agree far better after a mirror of the right-left axis."""
     axis = pair.grid.nearest_axes()[0].index(0)
     values = [label.value for label in labels]
-    truth, guess = np.isin(pair.truth, values), np.isin(pair.guess, values)
+    truth, guess = (np.isin(np.asarray(side), values) for side in (pair.truth, pair.guess))
     total = int(truth.sum() + guess.sum())
     if not truth.any() or not guess.any() or pair.grid.shape[axis] < 2:
         return False
