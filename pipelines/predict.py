@@ -28,7 +28,7 @@ class Settings(Value):
     out: str
     formats: tuple[str, ...] = ("nifti",)
     prediction: Prediction = Prediction()
-    postprocessing: Postprocessing = Postprocessing()
+    postprocessing: Postprocessing | None = None
 
 
 def main(settings: Settings, run: Run, device: str) -> Outcome:

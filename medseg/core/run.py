@@ -76,6 +76,9 @@ class Run:
         ``dask:SCHEDULER_FILE``: a Dask cluster (extra ``medseg[cluster]``).
     quiet : bool
         No progress bars.
+    spread : bool
+        Stages that hold the device (training, prediction) are sent to the workers too, each with its share
+        of the cores.
 
     Examples
     --------
@@ -83,11 +86,24 @@ class Run:
     >>> raw = run.map(ingest, {"case1": case})        # doctest: +SKIP
     """
 
-    def __init__(self, root: str | Path, workers: int | str | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        workers: int | str | None = None,
+        quiet: bool = False,
+        spread: bool = False,
+    ) -> None:
         self.root = Path(root)
         self.workers = workers
         self.quiet = quiet
+        self.spread = spread
         self.failures: list[Failure] = []
+
+    def at(self, folder: str, *, spread: bool | None = None) -> Run:
+        """A run in a folder of this one (``""``: this one), with its workers and its list of failures."""
+        inner = Run(self.root / folder, self.workers, self.quiet, self.spread if spread is None else spread)
+        inner.failures = self.failures
+        return inner
 
     def map(self, function: Callable[..., None], items: Mapping[str, Any], **shared: Any) -> Results:
         """Carry out a stage for every item; what is already there, whole and up to date, is kept.
@@ -112,7 +128,7 @@ class Run:
         if todo:
             self._carry_out(info, todo, results)
         self.failures.extend(results.failed.values())
-        self._tell(info.name, results)
+        self._tell(info, results)
         results.artifacts = {n: results.artifacts[n] for n in items if n in results.artifacts}
         return results
 
@@ -167,7 +183,8 @@ class Run:
     def _calls(
         self, info: st.StageInfo, tasks: list[_Task]
     ) -> Iterator[tuple[_Task, float, Exception | None]]:
-        if info.in_process or self.workers in (None, 0, 1) or len(tasks) == 1:
+        alone = info.in_process and not self.spread
+        if alone or self.workers in (None, 0, 1) or len(tasks) == 1:
             for task in tasks:
                 yield (task, *_call(task))
         else:
@@ -217,7 +234,7 @@ class Run:
             from medseg.core.cluster import dask_executor
 
             return dask_executor(workers.removeprefix("dask:"))
-        return _pool(int(workers))
+        return _pool(int(workers), _share(int(workers)) if self.spread else 1)
 
     def _finish(
         self, info: st.StageInfo, task: _Task, parts: Mapping[str, Any], seconds: float
@@ -239,15 +256,16 @@ class Run:
         replace_folder(task.partial, folder)
         return st.Artifact(folder, files)
 
-    def _tell(self, stage: str, results: Results) -> None:
+    def _tell(self, info: st.StageInfo, results: Results) -> None:
         failed = f", {len(results.failed)} failed ({_few(results.failed)})" if results.failed else ""
-        log.info("%-12s %d made, %d kept%s", stage, len(results.made), len(results.kept), failed)
+        log.info("%-12s %d made, %d kept%s", info.name, len(results.made), len(results.kept), failed)
         again = {n: why for n, why in results.made.items() if why != "new"}
         for reason in sorted(set(again.values())):
             names = [n for n, why in again.items() if why == reason]
             log.info("%-12s   again: %s (%s)", "", _few(names), reason)
         for failure in results.failed.values():
-            log.error("%s", failure.message)
+            if not info.essential:
+                log.error("%s", failure.message)
 
 
 def _check_name(name: str) -> None:
@@ -296,14 +314,20 @@ def _call_alone(task: _Task) -> tuple[float, Exception | None]:
             )
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_worker)
+def _pool(workers: int, threads: int = 1) -> ProcessPoolExecutor:
+    start = {"initializer": _prepare_worker, "initargs": (threads,)}
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **start)
 
 
-def _prepare_worker() -> None:
-    """A worker is one of several: it uses one thread."""
+def _share(workers: int) -> int:
+    """Cores of this machine for each of several workers."""
+    return max(1, (os.cpu_count() or 1) // max(1, workers))
+
+
+def _prepare_worker(threads: int) -> None:
+    """A worker is one of several: it uses one thread, or its share of the cores."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+        os.environ[name] = str(threads)
 
 
 def _portable(error: BaseException) -> Exception:

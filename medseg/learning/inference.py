@@ -20,6 +20,8 @@ from medseg.learning.sampling import cut
 from medseg.learning.settings import Prediction
 
 Predict = Callable[[Tensor], Tensor]
+Part = tuple[NDArray[np.float32], Grid]
+"""Class probabilities ``[L, I, J, K]`` (background first) and the grid they lie on."""
 
 WHOLE = 2.0
 """An image of up to this many patches in volume goes through the network in one piece."""
@@ -27,17 +29,24 @@ _SLAB_VOXELS = 2**22
 
 
 def probabilities(
-    network: nn.Module, plan: Plan, array: NDArray[np.float32], settings: Prediction, device: torch.device
+    network: nn.Module | Sequence[nn.Module],
+    plan: Plan,
+    array: NDArray[np.float32],
+    settings: Prediction,
+    device: torch.device,
 ) -> NDArray[np.float32]:
     """Class probabilities ``[L, I, J, K]`` of a prepared image ``[C, I, J, K]``.
 
     A small image is computed in one piece; a larger one in windows of the plan's patch, overlapping
-    and weighted by a Gaussian, several at a time. Mirrored copies (``settings.mirror``) are averaged.
+    and weighted by a Gaussian, several at a time. Mirrored copies (``settings.mirror``) are averaged, and so
+    are several networks.
     """
     step = strides_of(plan)
     size = _network_size(array.shape[1:], plan.patch, step)
     padded, inner = _padded(array, size)
-    predict = _mirrored(_soft(network, plan, settings, device), settings.mirror)
+    networks = [network] if isinstance(network, nn.Module) else network
+    soft = _averaged([_soft(one, plan, settings, device) for one in networks])
+    predict = _mirrored(soft, settings.mirror)
     with torch.inference_mode():
         image = torch.from_numpy(padded)[None]
         whole = int(np.prod(padded.shape[1:])) <= WHOLE * np.prod(plan.patch)
@@ -57,18 +66,17 @@ def strides_of(plan: Plan) -> Triple:
     return int(i), int(j), int(k)
 
 
-def label_map(
-    class_probabilities: NDArray[np.float32], prepared: Grid, source: Grid, values: Sequence[int]
-) -> NDArray[np.unsignedinteger]:
-    """Probabilities on the prepared grid -> label values ``[I, J, K]`` on the source grid.
+def label_map(parts: Sequence[Part], source: Grid, values: Sequence[int]) -> NDArray[np.unsignedinteger]:
+    """Probabilities on prepared grids -> label values ``[I, J, K]`` on the source grid.
 
+    Several parts (configurations of their own spacing) count alike: the mean on the source grid decides.
     Resampled linearly and decided slab by slab: exactly what resampling everything and then taking
     the largest gives, without ever holding it all. Axes return to the source's order.
     """
     target = canonical_grid(source)
     table = np.array([0, *values])
     table = table.astype(np.uint8 if table.max() <= 255 else np.uint16)
-    return from_canonical(table[_decided(class_probabilities, prepared, target)][None], source)[0]
+    return from_canonical(table[_decided(parts, target)][None], source)[0]
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -118,6 +126,20 @@ def _soft(network: nn.Module, plan: Plan, settings: Prediction, device: torch.de
     return predict
 
 
+def _averaged(predicts: Sequence[Predict]) -> Predict:
+    """Mean over networks."""
+    if len(predicts) == 1:
+        return predicts[0]
+
+    def averaged(x: Tensor) -> Tensor:
+        total = predicts[0](x)
+        for predict in predicts[1:]:
+            total += predict(x)
+        return total / len(predicts)
+
+    return averaged
+
+
 def _mirrored(predict: Predict, axes: Sequence[int]) -> Predict:
     """Mean over all combinations of mirrored axes."""
     if not axes:
@@ -157,23 +179,39 @@ def _in_windows(predict: Predict, image: Tensor, plan: Plan, settings: Predictio
     return total / weights
 
 
-def _decided(array: NDArray[np.float32], prepared: Grid, target: Grid) -> NDArray[np.uint16]:
+def _decided(parts: Sequence[Part], target: Grid) -> NDArray[np.uint16]:
     """Index of the most probable class at each voxel of `target`, slab by slab along the first axis."""
+    if len(parts) == 1 and parts[0][1].matches(target):
+        return parts[0][0].argmax(0).astype(np.uint16)
+    slabs = [_slabs(array, prepared, target) for array, prepared in parts]
+    out = np.empty(target.shape, np.uint16)
+    planes = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2] * len(parts[0][0])))
+    for first in range(0, target.shape[0], planes):
+        total = slabs[0](first, planes)
+        for slab in slabs[1:]:
+            total = total + slab(first, planes)
+        out[first : first + planes] = total.argmax(0)
+    return out
+
+
+def _slabs(
+    array: NDArray[np.float32], prepared: Grid, target: Grid
+) -> Callable[[int, int], NDArray[np.float32]]:
+    """``(first plane, planes) -> probabilities`` resampled to these planes of `target`."""
     if prepared.matches(target):
-        return array.argmax(0).astype(np.uint16)
+        return lambda first, planes: array[:, first : first + planes]
     axes = axis_maps(prepared, target)
     assert axes is not None, "both grids are canonical"
     weights = [matrix(axis, order=1) for axis in axes]
-    out = np.empty(target.shape, np.uint16)
-    planes = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2] * len(array)))
-    for first in range(0, target.shape[0], planes):
+
+    def slab(first: int, planes: int) -> NDArray[np.float32]:
         rows = weights[0][first : first + planes]
         used = np.flatnonzero(rows.any(axis=0))
         low, high = used[0], used[-1] + 1
-        slab = apply_matrix(array[:, low:high], rows[:, low:high], 1)
-        slab = apply_matrix(apply_matrix(slab, weights[1], 2), weights[2], 3)
-        out[first : first + planes] = slab.argmax(0)
-    return out
+        cut_out = apply_matrix(array[:, low:high], rows[:, low:high], 1)
+        return apply_matrix(apply_matrix(cut_out, weights[1], 2), weights[2], 3)
+
+    return slab
 
 
 def classify(

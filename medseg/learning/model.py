@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,19 @@ from medseg.data.prepare import prepare
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels
+from medseg.imaging.masks import Postprocessing
+from medseg.learning.cascade import answer_on, one_hot
 from medseg.learning.devices import keep_memory, pick_device
-from medseg.learning.inference import label_map, probabilities
+from medseg.learning.inference import Part, label_map, probabilities
 from medseg.learning.joint import NAME as JOINT
 from medseg.learning.networks import build_network
 from medseg.learning.settings import Prediction
 
 WEIGHTS, PLAN, CARD = "weights.safetensors", "plan.json", "card.json"
+FINAL = "final.json"
+"""What a recipe ends in: its models (each in a folder beside it), and the mask steps that go with them."""
+FIRST = "first"
+"""Sub-folder of a cascade's model folder: the coarse network that answers first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +51,8 @@ class Model:
     network: nn.Module
     about: Mapping[str, Any]
     device: torch.device
+    first: Model | None = None
+    """Of a cascade: the coarse network that answers first."""
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "auto") -> Model:
@@ -63,7 +71,8 @@ class Model:
         keep_memory()
         network = build_network(plan)
         _fill(network, weights)
-        return cls(plan, network.to(where).eval(), about, where)
+        first = None if plan.cascade is None else cls.load(folder / FIRST, where)
+        return cls(plan, network.to(where).eval(), about, where, first)
 
     @property
     def labels(self) -> Labels:
@@ -84,9 +93,14 @@ class Model:
         self, image: Image, prediction: Prediction | None = None
     ) -> tuple[NDArray[np.float32], Grid]:
         """Class probabilities ``[L, I, J, K]`` (background first) on the prepared grid, and that grid."""
-        prepared = prepare(image, self.plan.preparation())
-        settings = prediction or Prediction()
-        return probabilities(self.network, self.plan, prepared.array, settings, self.device), prepared.grid
+        return Models((self,)).parts(image, prediction)[0]
+
+    def answered_first(self, image: Image, prepared: Image, settings: Prediction) -> NDArray[np.float32]:
+        """What the network is given: the prepared image, and behind it what a first network says."""
+        if self.first is None:
+            return prepared.array
+        answer = answer_on(*self.first.probabilities(image, settings), prepared.grid)
+        return np.concatenate([prepared.array, one_hot(answer, len(self.plan.labels))])
 
     def class_probabilities(
         self, image: Image, prediction: Prediction | None = None, mask: Image | None = None
@@ -112,6 +126,8 @@ class Models:
     """One or several models used as one: the mean of their probabilities."""
 
     members: tuple[Model, ...]
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    """Mask steps that were chosen with them."""
 
     @property
     def plan(self) -> Plan:
@@ -150,9 +166,8 @@ class Models:
 
     def segment(self, image: Image, prediction: Prediction | None = None) -> Image:
         """Label values on the image's own grid, in its own axis order."""
-        mean, grid = self._mean_probabilities(image, prediction)
         values = [label.value for label in self.labels]
-        return image.but(label_map(mean, grid, image.grid, values))
+        return image.but(label_map(self.parts(image, prediction), image.grid, values))
 
     def classify(
         self, image: Image, prediction: Prediction | None = None, mask: Image | None = None
@@ -171,19 +186,35 @@ class Models:
         mean = np.mean([m.class_probabilities(image, prediction, mask) for m in self.members], axis=0)
         return {name: float(p) for name, p in zip(self.plan.classes, mean, strict=True)}
 
-    def _mean_probabilities(
-        self, image: Image, prediction: Prediction | None
-    ) -> tuple[NDArray[np.float32], Grid]:
-        total, grid = self.members[0].probabilities(image, prediction)
-        for member in self.members[1:]:
-            more, other = member.probabilities(image, prediction)
-            if not other.matches(grid):
-                raise MedsegError(
-                    "the models of an ensemble must be planned with the same spacing",
-                    evidence=grid.difference(other),
-                )
-            total += more
-        return total / np.float32(len(self.members)), grid
+    def parts(self, image: Image, prediction: Prediction | None = None) -> list[Part]:
+        """Class probabilities ``[L, I, J, K]`` and their grid, for each configuration among the members.
+
+        Members of one plan are averaged window by window: they take no more memory than one of them.
+        """
+        settings = prediction or Prediction()
+        return [_part(group, image, settings) for group in self.configurations]
+
+    @cached_property
+    def configurations(self) -> list[list[Model]]:
+        """The members by their plans, in the order they come."""
+        found: dict[str, list[Model]] = {}
+        for member in self.members:
+            found.setdefault(digest(member.plan.but(fingerprint={})), []).append(member)
+        return list(found.values())
+
+
+def _part(group: Sequence[Model], image: Image, settings: Prediction) -> Part:
+    """The mean probabilities of models of one plan, on the grid it prepares."""
+    plan, device = group[0].plan, group[0].device
+    prepared = prepare(image, plan.preparation())
+    if plan.cascade is None:
+        networks = [member.network for member in group]
+        return probabilities(networks, plan, prepared.array, settings, device), prepared.grid
+    total = np.zeros((), np.float32)
+    for member in group:  # each is given another first answer
+        given = member.answered_first(image, prepared, settings)
+        total = total + probabilities(member.network, plan, given, settings, device)
+    return total / np.float32(len(group)), prepared.grid
 
 
 def open_models(folder: Models | str | Path | Sequence[str | Path], device: str = "auto") -> Models:
@@ -199,6 +230,7 @@ def open_models(folder: Models | str | Path | Sequence[str | Path], device: str 
     if isinstance(folder, Models):
         return folder
     given = [folder] if isinstance(folder, str | Path) else list(folder)
+    steps = steps_of(Path(given[0])) if len(given) == 1 else None
     found = [part for one in given for part in model_folders(Path(one))]
     if not found:
         raise MedsegError(
@@ -206,7 +238,9 @@ def open_models(folder: Models | str | Path | Sequence[str | Path], device: str 
             file=", ".join(str(g) for g in given),
             mend=f"give a folder that holds {WEIGHTS}, {PLAN} and {CARD}, or a run folder",
         )
-    return Models(tuple(Model.load(part, device) for part in found))
+    members = tuple(Model.load(part, device) for part in found)
+    _check_alike(members)
+    return Models(members, steps or Postprocessing())
 
 
 def save_model(folder: Path, plan: Plan, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -223,12 +257,48 @@ def save_model(folder: Path, plan: Plan, weights: Mapping[str, Tensor], about: M
 
 
 def model_folders(folder: Path) -> list[Path]:
-    """The model folders that `folder` stands for: itself, a fold's, or all folds of a run; empty if none."""
+    """The model folders that `folder` stands for: itself, a fold's, or those of a run; empty if none.
+
+    Of a run they are those its recipe ended in (`FINAL`), else all it has trained.
+    """
+    if final := _final(folder):
+        return final
     for found in ([folder], *(sorted(folder.glob(p)) for p in ("model", "fold*/model", "train/*/model"))):
         there = [part for part in found if (part / WEIGHTS).is_file()]
         if there:
             return there
     return [folder] if (folder / PLAN).is_file() or (folder / CARD).is_file() else []
+
+
+def _check_alike(members: Sequence[Model]) -> None:
+    for name in ("task", "channels", "labels", "classes"):
+        if any(getattr(m.plan, name) != getattr(members[0].plan, name) for m in members):
+            raise MedsegError(f"the models of an ensemble must have the same {name}")
+
+
+def steps_of(folder: Path) -> Postprocessing | None:
+    """The mask steps that go with the models of a folder; None where nothing is said of it."""
+    for place in (folder, folder / "final" / "model"):
+        if (place / FINAL).is_file():
+            return validated(Postprocessing, read_json(place / FINAL)["postprocessing"])
+    return None
+
+
+def _final(folder: Path) -> list[Path]:
+    """The models a recipe ended in: of a run folder those it trained, where they lie there unchanged."""
+    for place in (folder, folder / "final" / "model"):
+        if (place / FINAL).is_file():
+            told = read_json(place / FINAL)["models"]
+            return [_same(place / name, folder / at, place == folder) for name, at in told.items()]
+    return []
+
+
+def _same(copy: Path, trained: Path, carried: bool) -> Path:
+    """The folder a model was trained in, unless it is gone or holds other weights now; else its copy."""
+    if carried or not (trained / CARD).is_file():
+        return copy
+    one, other = (read_json(place / CARD).get("weights_sha256") for place in (copy, trained))
+    return trained if one == other else copy
 
 
 def _read_plan(folder: Path) -> Plan:

@@ -98,7 +98,7 @@ def reopen(run_folder: str | Path) -> Ingested:
     return Ingested(cohort, {k: artifact_of(v) for k, v in there.items()})
 
 
-def make_plan(run: Run, raw: Ingested, **overrides: Any) -> Plan:
+def make_plan(run: Run, raw: Ingested, *, to: Path | None = None, **overrides: Any) -> Plan:
     """Look at every case, then choose spacing, patch, batch, intensity and network, with reasons.
 
     Parameters
@@ -107,16 +107,24 @@ def make_plan(run: Run, raw: Ingested, **overrides: Any) -> Plan:
         Fingerprints are kept in ``fingerprint/<case>``; the plan is written to ``plan.yaml``.
     raw : Ingested
         The cases to look at: training cases only, so that nothing of the test part leaks in.
+    to : path, optional
+        Where the plan is written, for one of several; ``plan.yaml`` of the run by default.
     **overrides
-        Choices to fix (``patch=(48, 64, 1)``); what depends on them derives itself again.
+        Choices to fix (``patch=(48, 64, 1)``); what depends on them derives itself again. Given a
+        ``budget_minutes``, how fast this machine trains is measured once and kept in ``rate/`` of the run
+        folder, so that the same command makes the same plan; ``rate_gflops=...`` sets it.
     """
     from medseg.data.planning import make_plan as choose
     from medseg.stages.fingerprint import fingerprint, read_fingerprint
+    from medseg.workflows.pacing import measured_rate
 
     values = tuple(label.value for label in raw.cohort.labels)
     looked = run.map(fingerprint, dict(raw.artifacts), label_values=values)
-    plan = choose([read_fingerprint(a) for a in looked.values()], raw.cohort, overrides)
-    write_plan(run.root / "plan.yaml", plan)
+    prints = [read_fingerprint(a) for a in looked.values()]
+    plan = choose(prints, raw.cohort, overrides)
+    if (rate := measured_rate(run, plan, overrides)) is not None:
+        plan = choose(prints, raw.cohort, overrides | {"rate_gflops": rate})
+    write_plan(to or run.root / "plan.yaml", plan)
     return plan
 
 

@@ -83,12 +83,43 @@ class SplitSettings(Value):
     folds: int = Field(default=5, ge=1, le=50)
     """Cross-validation folds over the rest; 1 trains one model on the rest and judges it on the test part."""
     seed: int = 0
-    open_test: bool | None = None
-    """Judge on the test part at the end; by default only when there is a single fold."""
+    open_test: bool = True
+    """Judge on the test part at the end: once, by the models of all folds together; false keeps it locked."""
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether cases outside the test part are judged, each by the fold that has not seen it."""
+        return self.folds > 1
 
     def judges_test(self) -> bool:
-        """Whether the test part is opened in this run."""
-        return self.folds == 1 if self.open_test is None else self.open_test
+        """Whether the scores of the run are those of the test part: a single fold has no others."""
+        return self.open_test and not self.cross_validates
+
+
+class Choosing(Value):
+    """What cross-validation decides. Nothing of it ever looks at the test part."""
+
+    metric: str = ""
+    """Configurations are compared by its mean over labels: ``dice`` (``auroc`` of classes) by default."""
+    steps: bool = True
+    """Try mask steps (largest component, smallest volume, holes) on cross-validated masks, label by label,
+    and keep those that pay; not where `postprocessing.steps` are given."""
+    thresholds: bool = True
+    """Classes: try thresholds in place of the most probable class."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of the intervals that decide; of steps, for all that are tried together."""
+
+
+Configurations = dict[str, dict[str, Any]]
+
+
+def _configurations(given: Any) -> Any:
+    """``2d,3d,2d+3d``, a list of names, or names with the choices of the plan that make them."""
+    if isinstance(given, str):
+        given = [name.strip() for name in given.strip("[]").split(",") if name.strip()]
+    if isinstance(given, list | tuple):
+        return {str(name).removesuffix(" ensemble").replace(" ", ""): {} for name in given}
+    return given or {}
 
 
 class AdaptationSettings(Adaptation):
@@ -112,6 +143,10 @@ class TrainSettings(Value):
     split: SplitSettings = SplitSettings()
     plan: dict[str, Any] = {}
     """Choices of the plan to override; the rest derives itself again."""
+    candidates: Annotated[Configurations, BeforeValidator(_configurations)] = {}
+    """Configurations to choose from by cross-validation: ``3d``, ``2d``, ``cascade``, several joined by ``+``
+    (mean of their probabilities), or names of your own with choices of the plan. None: the plan decides."""
+    choosing: Choosing = Choosing()
     training: Training = Training()
     transfer: Transfer = Transfer()
     """Weights to begin from (``transfer.source``); fresh ones by default."""
@@ -119,6 +154,7 @@ class TrainSettings(Value):
     """Images of another site (``adaptation.target.root``) each model is adapted to: ``adapted/adapt``."""
     prediction: Prediction = Prediction()
     postprocessing: Postprocessing = Postprocessing()
+    """Mask steps set by hand; without any, cross-validation tries some (`choosing.steps`)."""
     scoring: Scoring = Scoring()
     export: tuple[ObjectKind, ...] = ()
     """DICOM objects written for the cases judged, when their source is DICOM."""
@@ -131,7 +167,9 @@ class TrainSettings(Value):
         """What planning is told: device and budget of the training, then the choices made by hand."""
         from medseg.learning.devices import hardware
 
-        return {"device": hardware(device), "budget_minutes": self.training.budget_minutes, **self.plan}
+        length, precision = self.training.budget_minutes, self.training.precision
+        told = {"device": hardware(device), "budget_minutes": length, "precision": precision}
+        return told | self.plan
 
     def watch(self) -> Tracking:
         """Tracking under the name of the recipe."""
@@ -150,4 +188,5 @@ class PredictSettings(Value):
     align: bool = False
     """Resample channels in one frame of reference onto the grid of the first."""
     prediction: Prediction = Prediction()
-    postprocessing: Postprocessing = Postprocessing()
+    postprocessing: Postprocessing | None = None
+    """Mask steps; by default those the model carries."""

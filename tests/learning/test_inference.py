@@ -24,8 +24,12 @@ CPU = torch.device("cpu")
 class Threshold(nn.Module):
     """Bright is label 1, dark is label 2: a network one knows the answer of."""
 
+    def __init__(self, sure: float = 8.0) -> None:
+        super().__init__()
+        self.sure = sure
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([torch.full_like(x, 0.5), x, -x], dim=1) * 8
+        return torch.cat([torch.full_like(x, 0.5), x, -x], dim=1) * self.sure
 
 
 def _image(shape=(30, 21, 13), seed: int = 0) -> np.ndarray:
@@ -67,7 +71,7 @@ def test_the_way_back_slab_by_slab_equals_resampling_everything(spacing, monkeyp
     grid = prepared_grid(canonical_grid(source), plan.preparation())
     found = np.random.default_rng(1).random((3, *grid.shape)).astype(np.float32)
     monkeypatch.setattr(inference, "_SLAB_VOXELS", 700)
-    out = label_map(found, grid, source, (4, 9))
+    out = label_map([(found, grid)], source, (4, 9))
     whole = resample(Image(found, grid), canonical_grid(source), 1).array.argmax(0)
     expected = np.array([0, 4, 9], np.uint8)[whole]
     assert out.shape == source.shape
@@ -83,5 +87,32 @@ def test_a_mask_comes_back_in_the_source_s_axis_order():
     image, plan = Image(array, grid), small_plan(spacing_mm=(3.0, 1.5, 1.5))
     prepared = prepare(image, plan.preparation())
     found = probabilities(Threshold(), plan, prepared.array, Prediction(), CPU)
-    out = label_map(found, prepared.grid, grid, (1, 2))
+    out = label_map([(found, prepared.grid)], grid, (1, 2))
     np.testing.assert_array_equal(out == 1, array[0] > 0)
+
+
+def test_configurations_of_other_spacing_count_alike_on_the_source_grid():
+    fine, coarse = (
+        Grid.from_spacing((8, 8, 4), (1.0, 1.0, 2.0)),
+        Grid.from_spacing((4, 4, 2), (2.0, 2.0, 4.0)),
+    )
+    half = np.full((3, *fine.shape), 0.3, np.float32)
+    half[:, :4], half[:, 4:] = np.array([0.3, 0.7, 0.0])[:, None, None, None], 0.0
+    half[2, 4:] = 1.0
+    sure = np.zeros((3, *coarse.shape), np.float32)
+    sure[2], sure[1] = 0.6, 0.4
+    out = label_map([(half, fine), (sure, coarse)], fine, (1, 2))
+    np.testing.assert_array_equal(out[:4], 1)  # 0.7 + 0.4 against 0 + 0.6
+    np.testing.assert_array_equal(out[4:], 2)
+    sure[2], sure[1] = 1.0, 0.0
+    assert (label_map([(half, fine), (sure, coarse)], fine, (1, 2)) == 2).all()
+
+
+def test_several_networks_are_averaged_window_by_window():
+    plan = small_plan(patch=(8, 8, 8))
+    a, b = Threshold(), Threshold(1.0)
+    one, other, both = (
+        probabilities(network, plan, _image((20, 20, 20)), Prediction(), CPU) for network in (a, b, [a, b])
+    )
+    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
+    assert not np.allclose(one, other)

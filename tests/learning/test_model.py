@@ -12,6 +12,7 @@ import torch
 from small_patients import balls, small_plan
 
 from medseg.core.errors import CaseError, MedsegError
+from medseg.imaging.labels import Label
 from medseg.learning.model import Model, open_models, save_model
 from medseg.learning.networks import build_network
 from medseg.learning.settings import Prediction
@@ -108,17 +109,27 @@ def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
     pa, grid = Model.load(a, "cpu").probabilities(image)
     pb, _ = Model.load(b, "cpu").probabilities(image)
     both = open_models([a, b], "cpu")
-    mean, same = both._mean_probabilities(image, None)
+    [(mean, same)] = both.parts(image)
     np.testing.assert_allclose(mean, (pa + pb) / 2, atol=1e-6)
     assert same.matches(grid)
     assert both.digest != open_models(a, "cpu").digest
     assert both.segment(image, Prediction(mirror=(0,))).array.shape == image.array.shape
 
 
-def test_models_of_different_spacing_are_no_ensemble(tmp_path):
-    a, b = _save(tmp_path / "a"), _save(tmp_path / "b", spacing_mm=(3.0, 3.0, 3.0))
-    with pytest.raises(MedsegError, match="same spacing"):
-        open_models([a, b], "cpu").segment(balls(0)[0])
+def test_models_of_different_spacing_are_averaged_on_the_grid_of_the_image(tmp_path):
+    a, b = _save(tmp_path / "a", 1), _save(tmp_path / "b", 2, spacing_mm=(3.0, 3.0, 3.0))
+    image, _ = balls(0)
+    both = open_models([a, b], "cpu")
+    first, second = both.parts(image)
+    assert first[1].shape != second[1].shape
+    np.testing.assert_array_equal(first[0], Model.load(a, "cpu").probabilities(image)[0])
+    assert both.segment(image).grid.matches(image.grid)
+
+
+def test_models_of_other_labels_are_no_ensemble(tmp_path):
+    a, b = _save(tmp_path / "a"), _save(tmp_path / "b", labels=(Label(value=3, name="other"),))
+    with pytest.raises(MedsegError, match="same labels"):
+        open_models([a, b], "cpu")
 
 
 def test_an_image_with_other_channels_is_refused(folder):

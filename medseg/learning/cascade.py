@@ -1,0 +1,94 @@
+"""A cascade: what a coarse first network says becomes further inputs of the network of the plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medseg.core.errors import MedsegError
+from medseg.data.plan import Plan
+from medseg.imaging.grid import Grid
+from medseg.imaging.resample import apply_matrix, axis_maps, matrix
+
+DROPPED = 0.2
+"""Share of training patches whose first answer is taken away ..."""
+SHIFTED = 0.4
+"""... and share of those whose first answer is moved: the second network must look for itself."""
+_FURTHEST = 3
+
+
+def inner_plan(plan: Plan) -> Plan:
+    """The plan of the second network alone: the first answer is one more channel for each label."""
+    first = tuple(f"first answer {label.name}" for label in plan.labels)
+    return plan.but(channels=(*plan.channels, *first), cascade=None)
+
+
+class Second(nn.Module):
+    """A network that is given an image and a first answer (``[B, C + labels, ...]``).
+
+    The first answer is made 0 or 1 again, because augmentation changes grey values, and while training it is
+    dropped or moved now and then, so that it is not trusted blindly.
+    """
+
+    def __init__(self, network: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.network, self.channels = network, channels
+
+    def forward(self, x: Tensor) -> Any:
+        """What the inner network says."""
+        image, first = x[:, : self.channels], (x[:, self.channels :] > 0.5).to(x.dtype)
+        if self.training:
+            first = distrusted(first)
+        return self.network(torch.cat([image, first], dim=1))
+
+
+def distrusted(first: Tensor) -> Tensor:
+    """First answers ``[B, L, I, J, K]``, some of them taken away and some moved by up to three voxels."""
+    kept = []
+    for one in first:
+        chance, *steps = torch.rand(4).tolist()
+        if chance < DROPPED:
+            one = torch.zeros_like(one)
+        elif chance < DROPPED + SHIFTED:
+            far = [
+                round((2 * s - 1) * min(_FURTHEST, n // 8)) for s, n in zip(steps, one.shape[1:], strict=True)
+            ]
+            one = one.roll(far, dims=(1, 2, 3))
+        kept.append(one)
+    return torch.stack(kept)
+
+
+def one_hot(answer: NDArray[Any], labels: int) -> NDArray[np.float32]:
+    """Class indices ``[I, J, K]`` -> ``[labels, I, J, K]`` of 0 and 1, background left out."""
+    return np.stack([answer == index for index in range(1, labels + 1)]).astype(np.float32)
+
+
+def answer_on(found: NDArray[np.float32], there: Grid, here: Grid) -> NDArray[np.uint8]:
+    """Probabilities ``[L, I, J, K]`` on one canonical grid -> the most probable class on another."""
+    if there.matches(here):
+        return found.argmax(0).astype(np.uint8)
+    axes = axis_maps(there, here)
+    if axes is None:
+        raise MedsegError("the grids of a cascade must be canonical")
+    for axis, mapped in enumerate(axes, start=1):
+        found = apply_matrix(found, matrix(mapped, order=1), axis)
+    return found.argmax(0).astype(np.uint8)
+
+
+def refuse_cascade(plan: Plan, what: str) -> None:
+    """Stop what knows one network and one image only.
+
+    Raises
+    ------
+    MedsegError
+        The plan is that of a cascade.
+    """
+    if plan.cascade is not None:
+        raise MedsegError(
+            f"{what} does not know cascades: their second network needs the answer of the first",
+            mend="train without one: plan.cascade=none",
+        )
