@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,34 @@ class Preparation(Value):
     """Classification: what is cut out before anything else; see `Plan.region`."""
 
 
+class Cascade(Value):
+    """A coarse first network: it sees far more of the image at once, and its answer is a further input of
+    the network of the plan."""
+
+    spacing_mm: TripleMm
+    patch: Triple
+
+
+class Sampling(Value):
+    """Where training patches are taken from."""
+
+    foreground: float = Field(default=0.5, ge=0, le=1)
+    """Share of patches centred on a labelled voxel; the others lie anywhere."""
+    label_weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """How often each label (in the order of the plan's labels) is the one centred on, in proportion, among
+    the labels that a case has; empty: all equally often."""
+
+
+class Spent(Value):
+    """What the plan was made for. Numbers to reckon with again: they are no choice, and change no key."""
+
+    device: Literal["cpu", "gpu"] = "cpu"
+    budget_minutes: float | None = None
+    rate_gflops: float = 0.0
+    """Arithmetic of training, forward and backward, in 1e9 operations a second on the whole device."""
+    memory_gb: float = 0.0
+
+
 class Plan(Value):
     """What training and use share. A value: print it, change it with `.but(...)`.
 
@@ -73,10 +101,14 @@ class Plan(Value):
     intensity: dict[str, Intensity]
     network: str
     network_arguments: dict[str, Any] = {}
+    sampling: Sampling = Sampling()
+    cascade: Cascade | None = None
+    """A first network at low resolution, where a patch sees too little of the image; None: there is none."""
+    spent: Spent = Spent()
     fingerprint: dict[str, Any] = {}
     why: dict[str, str] = {}
 
-    outside_identity: ClassVar[frozenset[str]] = frozenset({"why"})
+    outside_identity: ClassVar[frozenset[str]] = frozenset({"why", "spent"})
 
     @property
     def dimensions(self) -> int:

@@ -9,11 +9,11 @@ import numpy as np
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value, nearest, validated
-from medseg.data import rules, rules_classes
+from medseg.data import rules, rules_classes, rules_intensity
+from medseg.data.budget import Budget
 from medseg.data.cohort import Task
 from medseg.data.fingerprint import CaseFingerprint
-from medseg.data.plan import IMAGE, MASK, Balance, Plan
-from medseg.data.rules import Budget
+from medseg.data.plan import IMAGE, MASK, Balance, Plan, Spent
 from medseg.imaging.labels import Labels
 
 _LOOKED_AT = ("region", "region_margin_mm")
@@ -82,14 +82,14 @@ def make_plan(
         dict(
             task=cohort.task, channels=cohort.channels, labels=cohort.labels, classes=cohort.classes,
             multilabel=cohort.multilabel,
-            fingerprint=summary(fingerprints), why=why, **chosen,
+            fingerprint=summary(fingerprints), why=why, spent=_spent(budget), **chosen,
         ),
     )  # fmt: skip
 
 
 _ORDER = (
     ("spacing_mm", rules.spacing),
-    ("intensity", rules.intensity),
+    ("intensity", rules_intensity.intensity),
     ("patch", rules.patch),
     ("network", rules.network),
     ("network_arguments", rules.network_arguments),
@@ -101,6 +101,15 @@ _ORDER = (
 
 
 _OF_CLASSES = ("balance", "class_weights")
+
+
+def _spent(budget: Budget) -> Spent:
+    return Spent(
+        device=budget.device,
+        budget_minutes=budget.budget_minutes,
+        rate_gflops=budget.rate,
+        memory_gb=budget.memory_gb,
+    )
 
 
 def _looked_at(case: CaseFingerprint, chosen: Mapping[str, Any]) -> CaseFingerprint:

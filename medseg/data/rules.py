@@ -5,52 +5,25 @@ They know spacing, extent, intensity and what may be spent; they do not know any
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from medseg.core.values import Value
 from medseg.data import rules_classes
+from medseg.data.budget import Budget, unet_gflop
 from medseg.data.fingerprint import CaseFingerprint
-from medseg.data.plan import Intensity
+from medseg.data.rules_networks import arguments_of
 
 Cases = Sequence[CaseFingerprint]
 Chosen = Mapping[str, Any]
 
 MIN_SIDE = 4
 """Smallest side of the coarsest feature map, in voxels."""
-UNETS = ("unet", "joint_unet", "residual_unet")
+UNETS = ("unet", "joint_unet", "residual_unet", "attention_unet", "unetpp")
 """Networks with levels and widths of our own."""
 ANISOTROPIC = 3.0
 """Spacing ratio from which the coarse axis is treated with care."""
-
-
-class Budget(Value):
-    """What a training may use. It shapes the network: wider where there is time to train it."""
-
-    budget_minutes: float | None = Field(default=None, gt=0)
-    device: Literal["cpu", "gpu"] = "cpu"
-    cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    memory_gb: float = Field(default=8.0, gt=0)
-
-    @property
-    def gflop(self) -> float:
-        """Arithmetic that fits into the minutes (half an hour when none are given)."""
-        rate = _GFLOP_PER_CORE * self.cores if self.device == "cpu" else _GFLOP_GPU
-        return rate * 60 * (self.budget_minutes or 30.0)
-
-    @property
-    def patch_voxels(self) -> int:
-        """Voxels one patch may have."""
-        return 2**17 if self.device == "cpu" else int(2**21 * min(1.0, self.memory_gb / 16))
-
-
-_GFLOP_PER_CORE = 60.0
-"""Measured: convolutions, forward and backward, float32, AVX-512, channels last, whole training loop."""
-_GFLOP_GPU = 10_000.0
 
 
 def spacing(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
@@ -83,21 +56,6 @@ def _in_pixels(cases: Cases) -> str:
     )
 
 
-def intensity(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
-    """CT: one window for all, from the foreground. Masks and, to classify, 8-bit pictures: a fixed scale.
-
-    Everything else: each image by itself.
-    """
-    rules, reasons = {}, []
-    flat = all(c.shape[2] == 1 for c in cases)
-    for name in cohort.channels:
-        facts = [c.channels[name] for c in cases]
-        fixed = rules_classes.fixed_scale(facts, flat) if cohort.task == "classification" else None
-        rules[name], why = fixed or _channel_intensity(name, cases)
-        reasons.append(f"{name}: {why}")
-    return rules, "; ".join(reasons)
-
-
 def patch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
     """The median image, rounded up, when it fits; else a box of equal sides in mm that does."""
     extent = extent_voxels(cases, chosen["spacing_mm"])
@@ -128,45 +86,44 @@ def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget)
     """Levels from patch and spacing; width from the arithmetic that the time allows."""
     if cohort.task == "classification":
         return rules_classes.network_arguments(cases, cohort, chosen, budget)
-    if chosen["network"] not in UNETS:
-        return {}, "defaults of the network"
     strides, kernels = levels(chosen["patch"], chosen["spacing_mm"])
-    wanted = _WANTED_SAMPLES * (1 if chosen["patch"][2] > 1 else _median_slices(cases, chosen))
+    if chosen["network"] not in UNETS:
+        return arguments_of(chosen["network"], chosen["patch"], budget.device, strides, kernels)
+    slices = _slices(cases, chosen)
+    wanted = _WANTED_PATCHES * slices
     base, gflop, arguments = WIDTHS[-1], 0.0, {}
     for base in WIDTHS:
         arguments = {"widths": widths(base, len(strides)), "strides": strides, "kernels": kernels}
-        gflop = _training_gflop(chosen["patch"], arguments, cohort)
+        gflop = _training_gflop(arguments, cohort, chosen)
         if gflop * wanted <= budget.gflop:
             break
     return arguments, (
         f"{len(strides)} levels, halving an axis while it keeps {MIN_SIDE} voxels and is not coarser than "
-        f"twice the finest; width {base}: the widest that sees {wanted} patches at {gflop:.3g} GFLOP each "
-        f"in {budget.budget_minutes or 30:g} minutes on {budget.device}"
+        f"twice the finest; width {base}: the widest of {', '.join(map(str, sorted(WIDTHS)))} that sees "
+        f"{wanted} patches at {gflop:.3g} GFLOP each in {budget.minutes:g} minutes at {budget.said}"
     )
 
 
-def _training_gflop(patch: Sequence[int], arguments: Mapping[str, Any], cohort: Any) -> float:
-    """Arithmetic of one patch in training: a forward pass and, twice as costly, the way back."""
-    shape = (arguments["widths"], arguments["strides"], arguments["kernels"])
-    return 3 * forward_gflop(patch, *shape, len(cohort.channels), len(cohort.labels) + 1)
-
-
 def members(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
-    """Several networks in place of one long training, as long as each still sees every case often enough.
+    """Several networks in place of one long training, as long as each still sees enough patches.
 
     Small sets are learned by heart in a long training; the mean of several short ones is better.
     """
     arguments = chosen["network_arguments"]
     if budget.budget_minutes is None or cohort.task == "classification" or "widths" not in arguments:
         return 1, "one network a fold, unless a budget of minutes leaves room for more"
-    patches = budget.gflop / _training_gflop(chosen["patch"], arguments, cohort)
-    slices = 1 if chosen["patch"][2] > 1 else _median_slices(cases, chosen)
-    seen = patches / slices / len(cases)
-    number = int(np.clip(seen / _WANTED_PASSES, 1, _MOST_MEMBERS))
+    patches = budget.gflop / _training_gflop(arguments, cohort, chosen)
+    slices = _slices(cases, chosen)
+    enough = max(_ENOUGH_PATCHES, _ENOUGH_PASSES * len(cases)) * slices
+    number = int(np.clip(patches / enough, 1, _MOST_MEMBERS))
     return number, (
-        f"each case is seen about {seen:.0f} times in {budget.budget_minutes:g} minutes, "
-        f"{_WANTED_PASSES} are enough for one network, {_MOST_MEMBERS} at most"
+        f"about {patches:.0f} patches are seen in {budget.budget_minutes:g} minutes at {budget.said}; "
+        f"{enough} are enough for one network, {_MOST_MEMBERS} at most"
     )
+
+
+def _training_gflop(arguments: Mapping[str, Any], cohort: Any, chosen: Chosen) -> float:
+    return unet_gflop(chosen["patch"], arguments, len(cohort.channels), len(cohort.labels) + 1)
 
 
 def batch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
@@ -180,8 +137,10 @@ def batch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[An
 
 
 WIDTHS = (32, 24, 16, 12, 8)
-_WANTED_SAMPLES = 2000
-_WANTED_PASSES = 4
+_WANTED_PATCHES = 2600
+"""Patches all networks of a fold should see: 200 images of one patch each, 25 times."""
+_ENOUGH_PATCHES, _ENOUGH_PASSES = 2500, 4
+"""Patches one network should see before a second one is worth more, and how often each case."""
 _MOST_MEMBERS = 3
 _STEP_VOXELS = {"cpu": 2**17 + 2**16, "gpu": 2**22}
 
@@ -214,67 +173,11 @@ def levels(patch: Sequence[int], spacing_mm: Sequence[float], deepest: int = 6) 
     return strides, kernels
 
 
-def forward_gflop(
-    patch: Sequence[int],
-    widths: Sequence[int],
-    strides: Sequence,
-    kernels: Sequence,
-    inputs: int,
-    outputs: int,
-) -> float:
-    """Arithmetic of one forward pass of the U-Net for one patch, in 1e9 multiplications and additions."""
-    voxels, total, before = float(np.prod(patch)), 0.0, inputs
-    for level, width in enumerate(widths):
-        voxels /= float(np.prod(strides[level]))
-        taps = float(np.prod(kernels[level]))
-        total += voxels * taps * (before * width + width * width)
-        if level < len(widths) - 1:
-            total += voxels * taps * (2 * width * width + width * width) + voxels * widths[level + 1] * width
-        before = width
-    return 2e-9 * (total + float(np.prod(patch)) * widths[0] * outputs)
-
-
 def extent_voxels(cases: Cases, spacing_mm: Sequence[float]) -> tuple[int, int, int]:
     """Median image size at the plan's spacing."""
     mm = np.array([np.multiply(c.shape, c.spacing_mm) for c in cases])
     i, j, k = np.maximum(1, np.round(np.median(mm / np.array(spacing_mm), axis=0))).astype(int)
     return int(i), int(j), int(k)
-
-
-def _channel_intensity(name: str, cases: Cases) -> tuple[Intensity, str]:
-    facts = [c.channels[name] for c in cases]
-    inside = [f.foreground for f in facts if f.foreground is not None]
-    if inside and _is_ct(name, cases):
-        return _ct_window(inside)
-    scales = np.array([max(abs(f.high), abs(f.low), 1e-6) for f in facts])
-    spread = float(np.percentile(scales, 95) / np.percentile(scales, 5))
-    regimes = f" (scales differ {spread:.0f}-fold between cases)" if spread > 10 else ""
-    if np.median([f.background_share for f in facts]) > 0.3:
-        return Intensity(
-            name="zscore", settings={"nonzero": 1.0}
-        ), "z-score inside the masked background" + regimes
-    return Intensity(name="zscore"), "z-score of each image" + regimes
-
-
-def _is_ct(name: str, cases: Cases) -> bool:
-    """By the modality where it is known, else by the channel's name, else by values that only HU have."""
-    known = {c.modality for c in cases if c.modality}
-    if known:
-        return known == {"CT"}
-    low = np.median([c.channels[name].low for c in cases])
-    return name.lower() in ("ct", "hu") or bool(low < -500)
-
-
-def _ct_window(inside: Sequence[Mapping[str, float]]) -> tuple[Intensity, str]:
-    """Medians over cases, rounded coarsely: one case more or less changes nothing."""
-    low = 25 * np.floor(np.percentile([f["p005"] for f in inside], 25) / 25)
-    high = 25 * np.ceil(np.percentile([f["p995"] for f in inside], 75) / 25)
-    mean = 10 * round(float(np.median([f["mean"] for f in inside])) / 10)
-    sd = max(10, 10 * round(float(np.median([f["sd"] for f in inside])) / 10))
-    settings = {"low": float(low), "high": float(high), "mean": float(mean), "sd": float(sd)}
-    return Intensity(name="window_zscore", settings=settings), (
-        f"CT: window {low:g} to {high:g} HU and z-score from the foreground of {len(inside)} cases, rounded"
-    )
 
 
 def _reaches(size: np.ndarray, mm: np.ndarray) -> np.ndarray:
@@ -320,8 +223,9 @@ def _class_side(cases: Cases, budget: Budget) -> int:
     return (128 if flat else 64) * (1 if budget.device == "cpu" else 2)
 
 
-def _median_slices(cases: Cases, chosen: Chosen) -> int:
-    return extent_voxels(cases, chosen["spacing_mm"])[2]
+def _slices(cases: Cases, chosen: Chosen) -> int:
+    """Patches that an image is cut into along its depth: 2-D plans see one slice at a time."""
+    return 1 if chosen["patch"][2] > 1 else extent_voxels(cases, chosen["spacing_mm"])[2]
 
 
 def _x(sizes: Sequence[int]) -> str:
