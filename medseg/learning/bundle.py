@@ -129,7 +129,8 @@ def _packages(plan: Plan) -> dict[str, str]:
 
 def _bare(plan: Plan, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Plain contiguous tensors under the names the bundle's own network gives them."""
-    prefix = "network." if is_sliced(plan) else ""
+    wrapped = network_of(plan)["_target_"].startswith("monai.")
+    prefix = "network." if wrapped else ""
     return {name.removeprefix(prefix): value.detach().cpu().contiguous() for name, value in weights.items()}
 
 

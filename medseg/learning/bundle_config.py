@@ -12,6 +12,7 @@ from medseg.core.errors import MedsegError
 from medseg.data.plan import Intensity, Plan
 from medseg.data.prepare import SAME_SPACING
 from medseg.imaging.labels import labels
+from medseg.learning.segmenters import dynunet_arguments, fits, segresnet_arguments
 
 Config = dict[str, Any]
 
@@ -55,7 +56,7 @@ def network_of(plan: Plan) -> Config:
     """``network_def``: MONAI's class where the network is MONAI's, else a function of ours."""
     check_inert(plan.network_arguments)
     describe = _NETWORKS.get(plan.network)
-    if describe is not None:
+    if describe is not None and (plan.network == "unet" or fits(plan, plan.network)):
         return describe(plan, **plan.network_arguments)
     nameless = plan.but(
         channels=tuple(f"channel{i}" for i in range(len(plan.channels))),
@@ -237,15 +238,12 @@ def _monai_unet(plan: Plan, **arguments: Any) -> Config:
 
 
 def _segresnet(plan: Plan, **arguments: Any) -> Config:
-    return {"_target_": "monai.networks.nets.SegResNet", **_sizes(plan), **arguments}
+    return {"_target_": "monai.networks.nets.SegResNet", **_sizes(plan), **segresnet_arguments(**arguments)}
 
 
 def _dynunet(plan: Plan, **arguments: Any) -> Config:
-    strides, kernels = (arguments.pop(name, None) for name in ("strides", "kernels"))
-    strides = [s[: plan.dimensions] for s in strides or [[1] * 3, [2] * 3, [2] * 3]]
-    kernels = [k[: plan.dimensions] for k in kernels or [[3] * 3] * len(strides)]
-    shape = {"kernel_size": kernels, "strides": strides, "upsample_kernel_size": strides[1:]}
-    return {"_target_": "monai.networks.nets.DynUNet", **_sizes(plan), **shape, **arguments}
+    shape = dynunet_arguments(plan, **arguments)
+    return {"_target_": "monai.networks.nets.DynUNet", **_sizes(plan), **shape}
 
 
 def _sizes(plan: Plan) -> Config:

@@ -18,6 +18,7 @@ from medseg.data.plan import Plan
 from medseg.learning.classifiers import Flat
 from medseg.learning.inference import window_starts
 from medseg.learning.sampling import cut
+from medseg.learning.segmenters import Fitted
 
 Place = tuple[nn.Module, bool]
 """A module, and whether its input (not its output) is what is looked at."""
@@ -94,7 +95,7 @@ def embedding(
 
 
 def _place(network: nn.Module, plan: Plan) -> Place:
-    inner = network.network if isinstance(network, Flat) else network
+    inner = network.network if isinstance(network, Flat | Fitted) else network
     rule = ENDS.get(plan.network, _before_the_last_layer)
     return rule(inner)
 

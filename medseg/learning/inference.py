@@ -59,10 +59,9 @@ def probabilities(
 
 def strides_of(plan: Plan) -> Triple:
     """Sides given to the network must be multiples of these."""
-    strides = plan.network_arguments.get("strides")
-    if strides is None:
+    if plan.network not in UNETS:
         return plan.patch
-    i, j, k = np.prod(np.array(strides), axis=0)
+    i, j, k = np.prod(np.array(plan.network_arguments["strides"]), axis=0)
     return int(i), int(j), int(k)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import nn
 
@@ -17,10 +16,12 @@ from medseg.core.registry import look_up
 from medseg.core.values import nearest
 from medseg.data.plan import Plan
 from medseg.learning import classifiers
-from medseg.learning.classifiers import flat, sizes
+from medseg.learning.cascade import Second, inner_plan
 from medseg.learning.devices import channels_last
 from medseg.learning.joint import joint_unet
+from medseg.learning.nested_unet import attention_unet, unetpp
 from medseg.learning.residual_unet import residual_unet
+from medseg.learning.segmenters import dynunet, mednext, monai_unet, segresnet, swinunetr, unetr
 from medseg.learning.sequence import slices_attention, slices_lstm
 from medseg.learning.unet import UNet
 
@@ -33,6 +34,8 @@ def build_network(plan: Plan) -> nn.Module:
     MedsegError
         An unknown network, or an argument it does not take.
     """
+    if plan.cascade is not None:
+        return Second(build_network(inner_plan(plan)), len(plan.channels))
     function = look_up(NETWORKS, plan.network, "network")
     _check_arguments(function, plan)
     return _channels_last(function(plan, **plan.network_arguments))
@@ -59,50 +62,18 @@ def unet(
     return UNet(plan.dimensions, len(plan.channels), plan.outputs, widths, strides, kernels, norm, supervised)
 
 
-def monai_unet(plan: Plan, **arguments: Any) -> nn.Module:
-    """MONAI's residual U-Net."""
-    from monai.networks.nets.unet import UNet as Network
-
-    defaults = {"channels": (16, 32, 64, 128), "strides": (2, 2, 2), "num_res_units": 2, "norm": "batch"}
-    return flat(plan, Network(**sizes(plan), **(defaults | arguments)))  # type: ignore[arg-type]
-
-
-def segresnet(plan: Plan, **arguments: Any) -> nn.Module:
-    """MONAI's SegResNet."""
-    from monai.networks.nets.segresnet import SegResNet
-
-    return flat(plan, SegResNet(**sizes(plan), **arguments))
-
-
-def dynunet(plan: Plan, **arguments: Any) -> nn.Module:
-    """MONAI's DynUNet (nnU-Net's architecture) with the plan's levels."""
-    from monai.networks.nets.dynunet import DynUNet
-
-    strides, kernels = (arguments.pop(k, None) for k in ("strides", "kernels"))
-    cut = plan.dimensions
-    strides = [s[:cut] for s in strides or [[1] * 3, [2] * 3, [2] * 3]]
-    kernels = [k[:cut] for k in kernels or [[3] * 3] * len(strides)]
-    made = DynUNet(
-        **sizes(plan), kernel_size=kernels, strides=strides, upsample_kernel_size=strides[1:], **arguments
-    )
-    return flat(plan, made)
-
-
-def swinunetr(plan: Plan, **arguments: Any) -> nn.Module:
-    """MONAI's SwinUNETR; sides of the patch must be multiples of 32, one of them more than 32."""
-    from monai.networks.nets.swin_unetr import SwinUNETR
-
-    return flat(plan, SwinUNETR(**sizes(plan), **arguments))
-
-
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": unet,
-    "monai_unet": monai_unet,
-    "segresnet": segresnet,
-    "dynunet": dynunet,
-    "swinunetr": swinunetr,
-    "joint_unet": joint_unet,
     "residual_unet": residual_unet,
+    "attention_unet": attention_unet,
+    "unetpp": unetpp,
+    "joint_unet": joint_unet,
+    "dynunet": dynunet,
+    "segresnet": segresnet,
+    "mednext": mednext,
+    "unetr": unetr,
+    "swinunetr": swinunetr,
+    "monai_unet": monai_unet,
     "resnet": classifiers.resnet,
     "densenet": classifiers.densenet,
     "efficientnet": classifiers.efficientnet,

@@ -28,6 +28,8 @@ _SLICES: Rules = (
 RULES: Mapping[str, Rules] = {
     "unet": _UNET,
     "joint_unet": _UNET,
+    "attention_unet": _UNET,
+    "unetpp": _UNET,
     "residual_unet": ((r"encoder\.stem\.", "stem"), *_UNET[1:]),
     "slices_lstm": _SLICES,
     "slices_attention": _SLICES,
@@ -50,6 +52,26 @@ RULES: Mapping[str, Rules] = {
         (r"swinViT\.layers(\d+)", "encoder"),
         (r"encoder(\d+)", "decoder"),  # what prepares the skips: published encoders are the transformer alone
         (r"decoder(\d+)", "decoder"),
+        (r"out\.", "head"),
+    ),
+    "monai_unet": (
+        (r"model\.0\.", "stem"),
+        (r"model\.2\.", "head"),
+        (r"model\.1\.submodule\.(?:1\.submodule\.)*2\.", "decoder"),
+        (r"model\.1\.", "encoder"),
+    ),
+    "mednext": (
+        (r"stem\.", "stem"),
+        (r"(?:enc_stages|down_blocks)\.(\d+)", "encoder"),
+        (r"bottleneck", "encoder"),
+        (r"(?:up_blocks|dec_stages)\.(\d+)", "decoder"),
+        (r"out_", "head"),
+    ),
+    "unetr": (
+        (r"vit\.(patch_embedding|cls_token)", "stem"),
+        (r"vit\.blocks\.(\d+)", "encoder"),
+        (r"vit\.norm", "encoder"),
+        (r"(?:encoder|decoder)(\d+)", "decoder"),
         (r"out\.", "head"),
     ),
     "resnet": (

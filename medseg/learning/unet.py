@@ -7,14 +7,24 @@ and ``head``, so that weights can be carried over part by part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 Steps = Sequence[Sequence[int]]
+
+
+class Levels(NamedTuple):
+    """What the levels of a U-Net are made by, the finest first; sequences cut to its dimensions."""
+
+    dimensions: int
+    widths: Sequence[int]
+    strides: Steps
+    kernels: Steps
+    norm: str
 
 
 class UNet(nn.Module):
@@ -30,7 +40,10 @@ class UNet(nn.Module):
     strides, kernels : sequence of three (or two) int
         Of each level; the first stride is that of the first convolution.
     supervised : int
-        Coarser levels that give logits of their own while training (deep supervision).
+        Further features of the decoder that give logits of their own while training (deep supervision).
+    encode, decode : function
+        What makes the way down (``(inputs, Levels) -> module``: image to features of each level) and the way
+        up (``(Levels) -> module``: these to decoded features, their channels in `widths`).
 
     Notes
     -----
@@ -48,15 +61,18 @@ class UNet(nn.Module):
         kernels: Steps,
         norm: str = "batch",
         supervised: int = 0,
+        encode: Callable[[int, Levels], nn.Module] | None = None,
+        decode: Callable[[Levels], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.dimensions = dimensions
         strides = [tuple(s[:dimensions]) for s in strides]
         kernels = [tuple(k[:dimensions]) for k in kernels]
-        self.encoder = _Encoder(dimensions, inputs, widths, strides, kernels, norm)
-        self.decoder = _Decoder(dimensions, widths, strides, kernels, norm)
-        levels = range(min(supervised, len(widths) - 2) + 1)
-        self.head = nn.ModuleList([_conv(dimensions)(widths[i], outputs, 1) for i in levels])
+        levels = Levels(dimensions, widths, strides, kernels, norm)
+        self.encoder = (encode or Encoder)(inputs, levels)
+        self.decoder: Any = (decode or Decoder)(levels)
+        wide = self.decoder.widths[: supervised + 1]
+        self.head = nn.ModuleList([conv(dimensions)(width, outputs, 1) for width in wide])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         return self.decoded(self.encoded(x))
@@ -75,16 +91,17 @@ class UNet(nn.Module):
         return logits if self.training and len(logits) > 1 else logits[0]
 
 
-class _Encoder(nn.Module):
-    def __init__(
-        self, dimensions: int, inputs: int, widths: Sequence[int], strides: Steps, kernels: Steps, norm: str
-    ) -> None:
+class Encoder(nn.Module):
+    """Two convolutions a level, the first of them strided."""
+
+    def __init__(self, inputs: int, levels: Levels) -> None:
         super().__init__()
+        dimensions, widths, strides, kernels, norm = levels
         before = [inputs, *widths]
         self.levels = nn.ModuleList(
             nn.Sequential(
-                _block(dimensions, before[i], width, kernels[i], strides[i], norm),
-                _block(dimensions, width, width, kernels[i], 1, norm),
+                block(dimensions, before[i], width, kernels[i], strides[i], norm),
+                block(dimensions, width, width, kernels[i], 1, norm),
             )
             for i, width in enumerate(widths)
         )
@@ -97,19 +114,23 @@ class _Encoder(nn.Module):
         return features
 
 
-class _Decoder(nn.Module):
-    def __init__(
-        self, dimensions: int, widths: Sequence[int], strides: Steps, kernels: Steps, norm: str
-    ) -> None:
+class Decoder(nn.Module):
+    """Up by transposed convolutions, beside the encoder's features, and convolutions a level."""
+
+    def __init__(self, levels: Levels, convolutions: int = 2) -> None:
         super().__init__()
+        dimensions, widths, strides, kernels, norm = levels
         upward = list(reversed(range(len(widths) - 1)))
+        self.widths = list(widths[:-1])
         self.ups = nn.ModuleList(
-            _conv_up(dimensions)(widths[i + 1], widths[i], strides[i + 1], strides[i + 1]) for i in upward
+            conv_up(dimensions)(widths[i + 1], widths[i], strides[i + 1], strides[i + 1]) for i in upward
         )
         self.levels = nn.ModuleList(
             nn.Sequential(
-                _block(dimensions, 2 * widths[i], widths[i], kernels[i], 1, norm),
-                _block(dimensions, widths[i], widths[i], kernels[i], 1, norm),
+                *(
+                    block(dimensions, widths[i] * (2 if n == 0 else 1), widths[i], kernels[i], 1, norm)
+                    for n in range(convolutions)
+                )
             )
             for i in upward
         )
@@ -117,10 +138,17 @@ class _Decoder(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Decoded features, the finest first."""
         x, out = features[-1], []
-        for up, level, skip in zip(self.ups, self.levels, reversed(features[:-1]), strict=True):
-            x = level(torch.cat([up(x), skip], dim=1))
+        for n, (up, level, skip) in enumerate(
+            zip(self.ups, self.levels, reversed(features[:-1]), strict=True)
+        ):
+            x = up(x)
+            x = level(torch.cat([x, self.passed(n, skip, x)], dim=1))
             out.append(x)
         return out[::-1]
+
+    def passed(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
+        """What of the encoder's features goes into a level: all of them."""
+        return skip
 
 
 class ChannelNorm(nn.Module):
@@ -138,24 +166,28 @@ class ChannelNorm(nn.Module):
         return torch.addcmul(self.bias.view(shape) - mean * gain, x, gain).to(x.dtype)
 
 
-def _block(dimensions: int, inputs: int, outputs: int, kernel: Any, stride: Any, norm: str) -> nn.Sequential:
+def block(dimensions: int, inputs: int, outputs: int, kernel: Any, stride: Any, norm: str) -> nn.Sequential:
+    """Convolution, norm, rectifier."""
     padding = tuple(k // 2 for k in kernel)
     return nn.Sequential(
-        _conv(dimensions)(inputs, outputs, kernel, stride, padding, bias=False),
-        _norm(dimensions, norm, outputs),
+        conv(dimensions)(inputs, outputs, kernel, stride, padding, bias=False),
+        normed(dimensions, norm, outputs),
         nn.LeakyReLU(0.01, inplace=True),
     )
 
 
-def _conv(dimensions: int) -> Any:
+def conv(dimensions: int) -> Any:
+    """The convolution of so many axes."""
     return nn.Conv2d if dimensions == 2 else nn.Conv3d
 
 
-def _conv_up(dimensions: int) -> Any:
+def conv_up(dimensions: int) -> Any:
+    """The transposed convolution of so many axes."""
     return nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
 
 
-def _norm(dimensions: int, name: str, channels: int) -> nn.Module:
+def normed(dimensions: int, name: str, channels: int) -> nn.Module:
+    """The norm called ``instance`` or ``batch``."""
     if name == "instance":
         return ChannelNorm(channels)
     return nn.BatchNorm2d(channels) if dimensions == 2 else nn.BatchNorm3d(channels)

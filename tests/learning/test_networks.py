@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from small_patients import small_plan
@@ -9,31 +11,82 @@ from test_classifiers import SMALL as CLASSIFYING
 from torch import nn
 
 from medseg.core.errors import MedsegError
+from medseg.learning.nested_unet import Gate
 from medseg.learning.networks import NETWORKS, build_network
+from medseg.learning.parts import PARTS, places
+from medseg.learning.segmenters import Fitted
 from medseg.learning.unet import ChannelNorm, UNet, nearest_targets
 
-SEGMENTING = ["unet", "residual_unet", "monai_unet", "segresnet", "dynunet"]
+OURS = ["unet", "residual_unet", "attention_unet", "unetpp"]
+THEIRS = {
+    "monai_unet": {"channels": [4, 8, 8], "strides": [2, 2]},
+    "segresnet": {"init_filters": 8, "blocks_down": [1, 1]},
+    "dynunet": {"filters": [4, 8, 8], "supervised": 1},
+    "mednext": {"init_filters": 4, "blocks_down": [1, 1], "supervised": 1},
+    "unetr": {"hidden_size": 12, "feature_size": 4, "num_heads": 2},
+    "swinunetr": {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [2, 2, 2, 2]},
+}
+SUPERVISED = {"dynunet": 2, "mednext": 3}
 
 
-@pytest.mark.parametrize("patch", [(16, 16, 8), (16, 16, 1)])
-@pytest.mark.parametrize("name", SEGMENTING)
-def test_a_segmentation_network_gives_logits_for_every_voxel(name, patch):
-    plan = small_plan(patch, network=name, network_arguments={})
-    if name in ("unet", "residual_unet"):
-        plan = small_plan(patch, network=name)
-    network = build_network(plan).eval()
-    assert network(torch.zeros(2, 1, *patch)).shape == (2, 3, *patch)
+def _plan(name, patch):
+    return small_plan(patch, network=name, **({} if name in OURS else {"network_arguments": THEIRS[name]}))
 
 
-@pytest.mark.parametrize("patch", [(64, 32, 32), (64, 32, 1)])
-def test_a_swin_unetr_gives_logits_for_every_voxel(patch):
-    small = {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [2, 2, 2, 2]}
-    network = build_network(small_plan(patch, network="swinunetr", network_arguments=small)).eval()
-    assert network(torch.zeros(1, 1, *patch)).shape == (1, 3, *patch)
+@pytest.mark.parametrize("patch", [(18, 22, 10), (18, 22, 1), (16, 32, 16)], ids=str)
+@pytest.mark.parametrize("name", [*OURS, *THEIRS])
+def test_a_segmentation_network_gives_logits_for_every_voxel_of_any_patch(name, patch):
+    torch.manual_seed(0)
+    network, x = build_network(_plan(name, patch)), torch.randn(2, 1, *patch)
+    given = network.train()(x)
+    several = given if isinstance(given, list) else [given]
+    assert len(several) == SUPERVISED.get(name, 1)
+    assert several[0].shape == network.eval()(x).shape == (2, 3, *patch)
+    sum(y.square().mean() for y in several).backward()
+    unused = [
+        n for n, p in network.named_parameters() if p.grad is None and not re.search("dummy|cross_attn", n)
+    ]
+    assert unused == []
+
+
+@pytest.mark.parametrize("name", [*OURS, *THEIRS])
+def test_every_segmentation_network_has_stem_encoder_decoder_and_head(name):
+    found = places(build_network(_plan(name, (16, 16, 16))).state_dict(), name)
+    assert {place.part for place in found.values()} == set(PARTS)
+
+
+def test_what_was_padded_is_cut_off_where_it_was_added():
+    class Same(nn.Module):
+        def forward(self, x):
+            assert x.shape[2:] == (8, 8)
+            return [x, x[..., ::2, ::2]]
+
+    x = torch.arange(30.0).reshape(1, 1, 5, 6, 1)
+    whole, coarse = Fitted(Same(), [8, 8])(x)
+    torch.testing.assert_close(whole, x)
+    assert coarse.shape == x.shape
+    torch.testing.assert_close(Fitted(Same(), [8, 8]).eval()(x), x)
+
+
+@pytest.mark.parametrize("name", ["attention_unet", "unetpp"])
+def test_variations_of_our_u_net_supervise_their_decoders(name):
+    plan = small_plan()
+    arguments = {"widths": [4, 8, 8], "strides": [[1] * 3, [2] * 3, [2] * 3], "kernels": [[3] * 3] * 3}
+    network = build_network(plan.but(network=name, network_arguments={**arguments, "supervised": 1}))
+    sizes = {"attention_unet": (8, 8, 4), "unetpp": (16, 16, 8)}  # all of U-Net++'s are of full size
+    given = network.train()(torch.randn(2, 1, 16, 16, 8))
+    assert [tuple(y.shape[2:]) for y in given] == [(16, 16, 8), sizes[name]]
+
+
+def test_a_closed_gate_lets_nothing_through():
+    gate = Gate(2, 4, "batch").eval()
+    nn.init.constant_(gate.open.bias, -1e3)
+    nn.init.zeros_(gate.open.weight)
+    assert gate(torch.randn(1, 4, 3, 3), torch.randn(1, 4, 3, 3)).abs().max() == 0
 
 
 def test_every_network_is_covered_by_a_test():
-    assert set(NETWORKS) == {*SEGMENTING, *CLASSIFYING, "joint_unet", "swinunetr"}
+    assert set(NETWORKS) == {*OURS, *THEIRS, *CLASSIFYING, "joint_unet"}
 
 
 def test_a_dotted_name_is_a_network_too():
