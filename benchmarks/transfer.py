@@ -1,25 +1,26 @@
-"""Does it pay to begin from other weights? Ten labelled subjects of MSD hippocampus, judged on forty cases.
+"""Does it pay to begin from other weights? Ten labelled subjects of MSD hippocampus, judged on fifty.
 
-    python -m benchmarks.transfer [DATA] [--run DIR] [steps=500] [before=500] [seeds=3] [arms=...]
+    python -m benchmarks.transfer [DATA] [--run DIR] [--steps 500] [--before 500] [--draws 2]
+                                  [--arms scratch,longer,restored,whole] [--rate 0.003] [--choosing]
 
-Arms, all with the same network, ten subjects, steps (but for one) and test subjects:
+Arms, all with the same network, ten subjects, steps (but for one) and judges:
 
 - ``scratch``: fresh weights.
 - ``longer``: fresh weights, and as many steps as the other arms had with what they carry.
 - ``restored``: weights that learnt to restore the images of fifty other subjects, without any label.
 - ``whole``: weights of a model of those fifty that knows only the whole hippocampus, not its two parts.
 
-Each seed draws another ten subjects from those that are neither among the fifty nor in the test part. What
-is printed is Dice by arm, and the paired difference to ``scratch`` over cases (mean over seeds), with its
-interval over subjects. Stopped and started again it goes on.
+Each draw takes another ten subjects from those that are neither among the fifty others nor judges. What is
+printed is Dice by arm, and the paired difference to ``scratch`` over cases (mean over draws), with its
+interval over subjects. Stopped and started again it goes on. ``--choosing`` judges on the subjects that a
+draw left over, none of whom is a judge otherwise: settings are chosen there.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
-import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,65 +30,71 @@ import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA = PROJECT.parent / "shared" / "data" / "hippocampus"
-LABELLED, OTHERS = 10, 50
-"""Subjects with labels; subjects that what is carried is learnt from."""
+LABELLED, OTHERS, JUDGES = 10, 50, 50
+"""Subjects with labels; subjects that what is carried is learnt from; subjects that judge."""
 PACE = 20
 """Steps an epoch."""
+SIZES = {"batch": 2, "members": 1, "network_arguments": {"widths": [8, 16, 32, 64]}}
+"""The plan's, fixed so that no change of the rules changes what is compared."""
 
 
-def main(words: list[str]) -> int:
+def main() -> int:
     """Train what is not trained yet, judge, compare."""
-    chosen = dict(word.split("=") for word in words if "=" in word)
-    data = next(
-        (w for w in words if Path(w).is_dir() and "--run" not in words[words.index(w) - 1]), str(DATA)
-    )
-    if not Path(data).is_dir():
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    words.add_argument("data", nargs="?", type=Path, default=DATA)
+    words.add_argument("--run", type=Path, help="kept; a temporary folder by default")
+    words.add_argument("--steps", type=int, default=500, help="of each training on ten subjects")
+    words.add_argument("--before", type=int, default=500, help="of what is carried")
+    words.add_argument("--draws", type=int, default=2)
+    words.add_argument("--arms", default="scratch,longer,restored,whole")
+    words.add_argument("--rate", type=float, default=3e-3, help="of the arms that carry weights")
+    words.add_argument("--choosing", action="store_true")
+    given = words.parse_args()
+    if not given.data.is_dir():
         print("no data: give the folder of MSD Task04 ('medseg fetch msd-hippocampus data')")
         return 0
     with TemporaryDirectory() as folder:
-        root = Path(words[words.index("--run") + 1]) if "--run" in words else Path(folder)
-        return _measure(Path(data), root, chosen)
+        return _measure(given.run or Path(folder), given)
 
 
-def _measure(data: Path, root: Path, chosen: Mapping[str, str]) -> int:
+def _measure(root: Path, given: argparse.Namespace) -> int:
     import medseg as ms
     from medseg.workflows.journey import prepare_all
 
-    steps, before, seeds = (int(chosen.get(*w)) for w in (("steps", 500), ("before", 500), ("seeds", 3)))
-    arms = chosen.get("arms", "scratch,longer,restored,whole").split(",")
+    arms = given.arms.split(",")
     run = ms.Run(root / "runs" / "transfer", quiet=True)
-    cohort = ms.Cohort.from_msd(data)
-    raw = ms.ingest_all(run, cohort)
-    split = cohort.split(test=0.2, folds=1, seed=0)
-    seen = raw.outside(split.test)
-    plan = ms.make_plan(run, seen, budget_minutes=2.0, members=1)
+    raw = ms.ingest_all(run, ms.Cohort.from_msd(given.data))
+    parts = _parted(raw)
+    seen = raw.only([*parts["others"], *parts["pool"]])
+    plan = ms.make_plan(run, seen, **SIZES)
     prepared = prepare_all(run, seen, plan)
     rows: dict[str, list[Any]] = {arm: [] for arm in arms}
-    others, rest = _parted(raw, split.folds[0].train)
-    weights_of = {arm: _weights(run, raw, prepared, plan, arm, others, before) for arm in arms}
-    for seed in range(seeds):
-        few = _few(raw, rest, seed)
+    weights = {arm: _weights(run, raw, prepared, plan, arm, parts["others"], given.before) for arm in arms}
+    for draw in range(given.draws):
+        few = _few(raw, parts["pool"], draw)
+        judges = sorted(set(parts["pool"]) - set(few)) if given.choosing else parts["judges"]
         for arm in arms:
-            weights, effort = weights_of[arm], steps + (before if arm == "longer" else 0)
-            rows[arm].append(_judged(run, raw, split, prepared, plan, arm, few, seed, effort, weights))
-            print(f"seed {seed} {arm:<9} mean Dice {_mean(rows[arm][-1]):.4f}", flush=True)
-    _tell(rows, f"{steps} steps ({before} before)", len(split.test))
+            rows[arm].append(_judged(run, raw, prepared, plan, arm, few, judges, draw, weights[arm], given))
+            print(f"draw {draw} {arm:<9} mean Dice {_mean(rows[arm][-1]):.4f}", flush=True)
+    if not given.choosing:
+        _tell(rows, f"{given.steps} steps ({given.before} before)", len(parts["judges"]))
     return 0
 
 
-def _parted(raw: Any, cases: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Cases of the fifty subjects that are learnt from before, and of the others."""
-    everyone = np.random.default_rng(0).permutation(sorted({raw.source(case)["patient"] for case in cases}))
-    before = set(everyone[:OTHERS])
-    parts = [[c for c in cases if (raw.source(c)["patient"] in before) == side] for side in (True, False)]
-    return parts[0], parts[1]
+def _parted(raw: Any) -> dict[str, list[str]]:
+    """Cases of the subjects that judge, that are learnt from before, and that the ten are drawn from."""
+    patient = {case: raw.source(case)["patient"] for case in raw}
+    everyone = [str(p) for p in np.random.default_rng(0).permutation(sorted(set(patient.values())))]
+    ends = {"judges": (0, JUDGES), "others": (JUDGES, JUDGES + OTHERS), "pool": (JUDGES + OTHERS, None)}
+    chosen = {name: set(everyone[first:last]) for name, (first, last) in ends.items()}
+    return {name: sorted(c for c in raw if patient[c] in some) for name, some in chosen.items()}
 
 
-def _few(raw: Any, cases: list[str], seed: int) -> list[str]:
+def _few(raw: Any, cases: list[str], draw: int) -> list[str]:
     """The cases of ten of these subjects."""
     patient = {case: raw.source(case)["patient"] for case in cases}
     everyone = sorted(set(patient.values()))
-    chosen = set(np.random.default_rng(seed).permutation(everyone)[:LABELLED])
+    chosen = set(np.random.default_rng(draw).permutation(everyone)[:LABELLED])
     return [case for case in cases if patient[case] in chosen]
 
 
@@ -128,23 +135,25 @@ def _whole(run: Any, raw: Any, cases: list[str], plan: Any, training: Any, name:
 
 
 def _judged(
-    run: Any, raw: Any, split: Any, prepared: Any, plan: Any, arm: str, few: list[str], seed: int,
-    steps: int, weights: Any,
+    run: Any, raw: Any, prepared: Any, plan: Any, arm: str, few: list[str], judges: list[str], draw: int,
+    weights: Any, given: argparse.Namespace,
 ) -> Any:  # fmt: skip
     import medseg as ms
     from medseg.data.cohort import Fold, Split
     from medseg.learning.settings import Prediction, Training, Transfer
     from medseg.workflows.training import postprocess_all, predict_cases, score_all, train_folds
 
-    here = ms.Run(run.root / arm / f"seed{seed}", quiet=True)
-    ten = Split(test=split.test, folds=(Fold(train=tuple(sorted(few)), valid=()),), seed=0)
-    training = Training(epochs=steps // PACE, steps_per_epoch=PACE, seed=seed)
+    here = ms.Run(run.root / arm / f"draw{draw}", quiet=True)
+    ten = Split(test=(), folds=(Fold(train=tuple(sorted(few)), valid=()),), seed=0)
+    steps = given.steps + (given.before if arm == "longer" else 0)
+    rate = {"rate": given.rate} if weights else {}
+    training = Training(epochs=steps // PACE, steps_per_epoch=PACE, seed=draw, **rate)
     models = train_folds(
         here, prepared, ten, plan, training, tracking=_off(),
         weights=weights, transfer=Transfer(source="pretrained") if weights else None,
     )  # fmt: skip
-    masks = predict_cases(here, raw, dict.fromkeys(split.test, models["fold0"]), Prediction())
-    scores = score_all(here, raw, postprocess_all(here, raw, masks), split.test)
+    masks = predict_cases(here, raw, dict.fromkeys(judges, models["fold0"]), Prediction())
+    scores = score_all(here, raw, postprocess_all(here, raw, masks), judges)
     here.close()
     return [row for row in scores.rows if row["metric"] == "dice"]
 
@@ -194,4 +203,4 @@ def _by_case(found: list[list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -189,9 +189,10 @@ def adapt(args: Namespace) -> Outcome:
     from medseg.core.config import load_config
     from medseg.learning.settings import Adaptation
     from medseg.workflows.adapting import adapt as journey
+    from medseg.workflows.adapting import looks_at_masks
 
     settings = load_config(Adaptation, None, [f"method={args.method}", *args.overrides])
-    target = _cohort(args, args.target, need_reference=False, images_alone=True)
+    target = _cohort(args, args.target, need_reference=False, images_alone=not looks_at_masks(args.model))
     run = Run(args.out, workers=_workers(args), quiet=args.quiet)
     return journey(args.model, target, run, adaptation=settings, source=args.source, device=args.device)
 

@@ -28,10 +28,16 @@ class StageInfo:
     version: int
     ignore: frozenset[str]
     in_process: bool
+    essential: bool = False
 
 
 def stage(
-    *, version: int, name: str | None = None, ignore: tuple[str, ...] = (), in_process: bool = False
+    *,
+    version: int,
+    name: str | None = None,
+    ignore: tuple[str, ...] = (),
+    in_process: bool = False,
+    essential: bool = False,
 ) -> Callable[[F], F]:
     """Declare a plain function ``(item, *, settings..., out: Path) -> None`` to be a stage.
 
@@ -47,10 +53,12 @@ def stage(
         Shared arguments left out of the key (``device``, ``tracking``): they cannot change a result.
     in_process : bool
         True for stages that hold the device (training, prediction): never sent to a pool.
+    essential : bool
+        Nothing goes on without its result: whoever maps it raises with its failure, which is not said before.
     """
 
     def declare(function: F) -> F:
-        info = StageInfo(name or function.__name__, version, frozenset(ignore), in_process)
+        info = StageInfo(name or function.__name__, version, frozenset(ignore), in_process, essential)
         function.__stage__ = info  # type: ignore[attr-defined]
         return function
 

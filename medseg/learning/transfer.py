@@ -40,8 +40,8 @@ class Fit:
     account: Account
 
 
-def start_of(plan: Plan, weights: Weights, transfer: Transfer) -> Start:
-    """The start of a training from carried weights.
+def account_of(plan: Plan, weights: Weights, transfer: Transfer) -> Account:
+    """What of the weights the plan's network would carry.
 
     Raises
     ------
@@ -52,7 +52,13 @@ def start_of(plan: Plan, weights: Weights, transfer: Transfer) -> Start:
     with torch.random.fork_rng(devices=[]):  # a look at the shapes must not change what is drawn later
         trial = fit(build_network(plan), plan, weights, transfer)
     check_floor(trial.account, _hint(plan, weights, transfer))
-    log.info("weights carried (%s):\n%s", weights.format, trial.account.table())
+    return trial.account
+
+
+def start_of(plan: Plan, weights: Weights, transfer: Transfer) -> Start:
+    """The start of a training from carried weights; raises as `account_of` does."""
+    account = account_of(plan, weights, transfer)
+    log.info("weights carried (%s):\n%s", weights.format, account.table())
 
     def fill(network: nn.Module) -> set[str]:
         chosen = fit(network, plan, weights, transfer)
@@ -62,7 +68,7 @@ def start_of(plan: Plan, weights: Weights, transfer: Transfer) -> Start:
                     tensor.copy_(chosen.values[name])
         return set(chosen.carried)
 
-    return Start(fill, transfer.tuned(), trial.account.facts())
+    return Start(fill, transfer.tuned(), account.facts())
 
 
 def fit(network: nn.Module, plan: Plan, weights: Weights, transfer: Transfer) -> Fit:

@@ -95,8 +95,8 @@ def load_weights(
     Raises
     ------
     MedsegError
-        No such file, not of this form (what it looks like instead is told), another sha256, or a pickle
-        that holds more than tensors.
+        No such file, not of this form (what it looks like instead is told), another sha256, values that are
+        no numbers, or a pickle that holds more than tensors.
     """
     source = resolved(source)
     file = _file_of(source)
@@ -116,6 +116,7 @@ def load_weights(
         raw = Raw(renamed(raw.tensors, prefix), raw.beside)
     if why := form.lacks(raw):
         raise _not_this(name, why, raw, source)
+    _check_numbers(raw, source)
     tensors, facts, dropped = form.read(raw)
     tensors = {plain(n): tensor for n, tensor in tensors.items()}
     return Weights(tensors, str(facts.pop("format", name)), str(facts.pop("sha256", found)), facts, dropped)
@@ -189,6 +190,18 @@ def renamed(tensors: Mapping[str, Tensor], prefix: Mapping[str, str]) -> dict[st
             raise MedsegError(f"two weights would be named '{new}'", mend="make the prefixes longer")
         out[new] = tensor
     return out
+
+
+def _check_numbers(raw: Raw, source: Path) -> None:
+    """A training gone astray leaves NaN: nothing can be learnt from there."""
+    bad = [name for name, t in raw.tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        raise MedsegError(
+            "the weights hold values that are not numbers",
+            file=str(source),
+            evidence=f"{len(bad)} of {len(raw.tensors)} tensors, such as {bad[0]}",
+            mend="take weights from before that training went astray",
+        )
 
 
 def _named(format: str) -> Format | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import urllib.parse
@@ -89,6 +90,7 @@ def _from_hub(address: str) -> Path:
             "weights from the hub need the package huggingface_hub",
             mend="pip install 'medseg[hub]', or download the file and give its path",
         ) from error
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its attempts are summed up below
     try:
         found = hf_hub_download(
             parts["repo"],

@@ -97,7 +97,9 @@ def read_bundle(raw: Raw) -> Read:
 _MONAI = {"SegResNet": "segresnet", "SwinUNETR": "swinunetr", "DynUNet": "dynunet", "UNet": "monai_unet"}
 """MONAI's classes -> our names of them."""
 
-_SIZES = ("spatial_dims", "in_channels", "out_channels", "dimensions", "inputs", "outputs")
+_SIZES = ("spatial_dims", "in_channels", "out_channels", "dimensions", "inputs", "outputs", "img_size")
+"""What the plan says; of ``img_size`` older bundles tell, newer networks do not take it."""
+
 _DYNUNET = {"kernel_size": "kernels", "strides": "strides", "upsample_kernel_size": None}
 
 

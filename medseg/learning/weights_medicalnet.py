@@ -9,9 +9,6 @@ from torch import Tensor
 from medseg.learning.weights_imagenet import depth_of
 from medseg.learning.weights_open import Raw
 
-_PLAIN_SHORTCUTS = (18, 34)
-"""Depths published with shortcuts that have no weights (type A)."""
-
 
 def lacks(raw: Raw) -> str:
     """Why these are not MedicalNet's, or nothing."""
@@ -30,7 +27,7 @@ def read(raw: Raw) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, int]]:
     biased = any(name.endswith("downsample.0.bias") for name in kept)
     arguments = {
         "depth": depth,
-        "shortcut_type": "A" if depth in _PLAIN_SHORTCUTS else "B",
+        "shortcut_type": "B" if any(".downsample." in name for name in kept) else "A",  # A has no weights
         "bias_downsample": biased,
         "conv1_t_stride": 2,
         "widen_factor": 1.0,

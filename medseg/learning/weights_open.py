@@ -60,7 +60,10 @@ def _read_safetensors(file: Path) -> Tensors:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise MedsegError(
-            "the file is not safetensors", file=str(file), evidence=str(error).partition(":")[0]
+            "the file is not safetensors",
+            file=str(file),
+            evidence=str(error).partition(":")[0],
+            mend="it is cut off, damaged or of another kind: fetch or copy it again",
         ) from error
 
 

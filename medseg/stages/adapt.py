@@ -12,7 +12,7 @@ MODEL, SOURCE, TARGET = "model", "source ", "target "
 """Parts of an item: the model, and what names of cases begin with."""
 
 
-@stage(version=1, ignore=("device", "quiet"), in_process=True)
+@stage(version=1, ignore=("device", "quiet"), in_process=True, essential=True)
 def adapt(
     item: Mapping[str, Artifact],
     *,

@@ -10,7 +10,7 @@ from medseg.data.plan import Plan
 from medseg.learning.settings import Pretext
 
 
-@stage(version=1, ignore=("device",), in_process=True)
+@stage(version=1, ignore=("device",), in_process=True, essential=True)
 def pretext(
     item: Mapping[str, Artifact], *, plan: Plan, settings: Pretext, device: str = "auto", out: Path
 ) -> None:

@@ -12,7 +12,7 @@ from medseg.core.stage import Artifact, stage
 NAME = "view.json"
 
 
-@stage(version=1, ignore=("device",), in_process=True)
+@stage(version=1, ignore=("device",), in_process=True, essential=True)
 def shift(item: Mapping[str, Artifact], *, confidence: float, device: str = "auto", out: Path) -> None:
     """Write what a model sees of the difference between two sites.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from medseg.data.plan import Plan
 from medseg.learning.settings import Training, Transfer
 
 PRETRAINED = "pretrained weights"
-"""The part of an item that is no case: a folder of the ``weights`` stage."""
+FIRST_NETWORK = "first network"
+"""The parts of an item that are no case: a folder of the ``weights`` stage, and the model folder of the
+network that answers first in a cascade, which is put into the model folder."""
 
 
-@stage(version=1, ignore=("device", "tracking"), in_process=True)
+@stage(version=1, ignore=("device", "tracking"), in_process=True, essential=True)
 def train(
     item: Mapping[str, Any],
     *,
@@ -47,12 +50,14 @@ def train(
         pretrained weights fits the plan's network than `transfer` asks for.
     """
     from medseg.learning.devices import pick_device
+    from medseg.learning.model import FIRST
     from medseg.learning.sampling import PreparedCase
     from medseg.learning.tracking import observer
     from medseg.learning.training import train_model
 
     fold: Fold = item["fold"]
-    given: dict[str, Artifact] = {name: a for name, a in item.items() if name not in ("fold", PRETRAINED)}
+    apart = ("fold", PRETRAINED, FIRST_NETWORK)
+    given: dict[str, Artifact] = {name: a for name, a in item.items() if name not in apart}
     _check_held_out(fold, given)
     name = out.name.removeprefix(".").removesuffix(".partial")
     train_model(
@@ -66,6 +71,8 @@ def train(
         data_digest=digest({case: a.digest for case, a in given.items()}),
         start=_start(item.get(PRETRAINED), plan, transfer or Transfer()),
     )
+    if FIRST_NETWORK in item:
+        shutil.copytree(item[FIRST_NETWORK].path, out / "model" / FIRST, dirs_exist_ok=True)
 
 
 def _start(pretrained: Artifact | None, plan: Plan, transfer: Transfer) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from medseg.learning.weights_fetch import Source
 
 
-@stage(version=1, in_process=True)
+@stage(version=1, in_process=True, essential=True)
 def weights(item: Source, *, format: str, prefix: Mapping[str, str], out: Path) -> None:
     """Write ``weights.safetensors`` (tensors by our networks' names) and ``origin.json``.
 

@@ -71,19 +71,33 @@ def with_adaptation(run: Run, settings: TrainSettings, outcome: Outcome, device:
     how = settings.adaptation
     if not how.target.root:
         return outcome
-    target = open_target(how.target, run.quiet)
+    target = open_target(how.target, run.quiet, masks=looks_at_masks(run.root))
     beside = Run(run.root / "adapted", workers=run.workers, quiet=run.quiet)
     done = adapt(run.root, target, beside, adaptation=how.how(), source=run.root, device=device)
     summary = {**outcome.summary, "adaptation": done.summary}
     return Outcome(summary, f"{outcome.text}\n{done.text}", outcome.exit_code or done.exit_code)
 
 
-def open_target(settings: CohortSettings, quiet: bool = False) -> Cohort:
-    """Images of another site; they need no references."""
-    given = settings.model_dump(include={"channels", "image", "ids"})
+def looks_at_masks(model: str | Path) -> bool:
+    """Whether a mask tells models where to look: then it is input, and says nothing of the class."""
+    return any(_of_mask(_plan(folder)) for folder in model_artifacts(model).values())
+
+
+def _of_mask(plan: Plan) -> bool:
+    return plan.region == MASK and plan.task == "classification"
+
+
+def open_target(settings: CohortSettings, quiet: bool = False, masks: bool = False) -> Cohort:
+    """Images of another site; they need no references, and `masks` only where a model looks there."""
+    given = settings.model_dump(include={"channels", "image", "ids", "roles", *(["reference"] * masks)})
     options = {k: v for k, v in given.items() if v}
     return Cohort.open(
-        settings.root, format=settings.format, quiet=quiet, need_reference=False, images_alone=True, **options
+        settings.root,
+        format=settings.format,
+        quiet=quiet,
+        need_reference=False,
+        images_alone=not masks,
+        **options,
     )
 
 
@@ -98,7 +112,8 @@ def adapt_models(
     """The models of a run, each adapted step by step; the shift is that seen by the first."""
     _check(settings)
     sites = {name: _source_of(folder, source) for name, folder in models.items()}
-    raw = ingest_all(run, without_labels(target))
+    masks = any(_of_mask(_plan(folder)) for folder in models.values())
+    raw = ingest_all(run, without_labels(target, masks=masks))
     shift, text = report_shift(
         run, next(iter(models.values())), next(iter(sites.values())), raw, settings, device
     )
@@ -111,10 +126,10 @@ def adapt_models(
     return Adapted(made, shift, text)
 
 
-def without_labels(cohort: Cohort) -> Cohort:
-    """The images of a cohort alone: no reference and no class is known of any case."""
-    cases = tuple(case.but(reference=None, label_class=None) for case in cohort.cases)
-    return cohort.but(cases=cases)
+def without_labels(cohort: Cohort, *, masks: bool = False) -> Cohort:
+    """The images of a cohort alone: no class is known, and no reference but `masks` to look at."""
+    nothing = {"label_class": None} if masks else {"reference": None, "label_class": None}
+    return cohort.but(cases=tuple(case.but(**nothing) for case in cohort.cases))
 
 
 def model_artifacts(model: str | Path) -> dict[str, Artifact]:
@@ -208,13 +223,11 @@ def _prepared(run: Run, raw: Ingested, plan: Plan, kind: str) -> dict[str, Artif
     """Cases prepared by a plan, under names that keep the two sites apart."""
     from medseg.stages.prepare import prepare
 
-    if plan.region == MASK and kind == "target":
-        raise MedsegError(
-            "the plan looks at the foreground of a mask, which nobody has drawn in the target",
-            mend="adapt a model of plan.region=image",
-        )
     items = {f"{kind}-{case}": a for case, a in raw.artifacts.items()}
     made = run.map(prepare, items, preparation=plan.preparation())
+    if items and not made.artifacts:
+        failure = next(iter(made.failed.values()))
+        raise MedsegError(f"no image of the {kind} could be prepared", evidence=failure.message)
     return {name.removeprefix(f"{kind}-"): a for name, a in made.items()}
 
 

@@ -16,7 +16,7 @@ from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_out import DicomOutput, ObjectKind
 from medseg.imaging.dicom_policy import DicomPolicy
 from medseg.imaging.masks import Postprocessing
-from medseg.learning.settings import Adaptation, Explaining, Prediction, Training, Transfer
+from medseg.learning.settings import Adaptation, Explaining, Prediction, Pretext, Training, Transfer
 from medseg.learning.tracking import Tracking
 
 
@@ -133,6 +133,17 @@ class AdaptationSettings(Adaptation):
         return Adaptation(**{name: getattr(self, name) for name in Adaptation.model_fields})
 
 
+class PretextSettings(Pretext):
+    """Images without labels that the network learns from before it is trained, and how."""
+
+    images: CohortSettings = CohortSettings()
+    """Where they are; references that may lie there are not read."""
+
+    def how(self) -> Pretext:
+        """The part that says how."""
+        return Pretext(**{name: getattr(self, name) for name in Pretext.model_fields})
+
+
 class TrainSettings(Value):
     """A training recipe: ``medseg train CONFIG``."""
 
@@ -150,6 +161,8 @@ class TrainSettings(Value):
     training: Training = Training()
     transfer: Transfer = Transfer()
     """Weights to begin from (``transfer.source``); fresh ones by default."""
+    pretext: PretextSettings = PretextSettings()
+    """Images without labels (``pretext.images.root``) to learn from first; the training begins from there."""
     adaptation: AdaptationSettings = AdaptationSettings()
     """Images of another site (``adaptation.target.root``) each model is adapted to: ``adapted/adapt``."""
     prediction: Prediction = Prediction()

@@ -22,7 +22,7 @@ from medseg.workflows.opening import open_cohort
 from medseg.workflows.outcome import Outcome
 from medseg.workflows.rivals import beside, several_rule
 from medseg.workflows.settings import TrainSettings
-from medseg.workflows.transferring import adopted, carried_weights, fitting_patch, with_twin
+from medseg.workflows.transferring import adopted, carried_weights, check_fit, fitting_patch, with_twin
 
 if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores
@@ -196,6 +196,7 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     from medseg.workflows.explaining import explain_worst
     from medseg.workflows.exporting import export_objects
     from medseg.workflows.reporting import report_training
+    from medseg.workflows.restoring import restored_weights
 
     cohort = open_cohort(settings.cohort, settings.task, run.quiet)
     split = settings.split
@@ -205,6 +206,8 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     seen = raw.outside(parts.test)
     weights = carried_weights(run, settings.transfer)
     plan = _planned(run, seen, settings, weights, device)
+    weights = weights or restored_weights(run, raw, plan, settings, device)
+    check_fit(weights, plan, settings.transfer)
     prepared = prepare_all(run, seen, plan)
     models = train_folds(
         run, prepared, parts, plan, settings.training, device=device, tracking=settings.watch(),

@@ -49,8 +49,35 @@ def carried_weights(run: Run, transfer: Transfer | None) -> Artifact | None:
     source = Source(transfer.source, transfer.sha256)
     made = run.map(weights, {NAME: source}, format=transfer.format, prefix=transfer.prefix)
     if made.failed:
-        raise MedsegError("there are no weights to begin from", evidence=made.failed[NAME].message)
+        said = made.failed[NAME].message.removeprefix(f"case {NAME}: ")
+        raise MedsegError("there are no weights to begin from", evidence=said)
     return made[NAME]
+
+
+def check_fit(weights: Artifact | None, plan: Plan, transfer: Transfer) -> None:
+    """Stop before anything is prepared when too little of the weights fits the plan's network.
+
+    Raises
+    ------
+    MedsegError
+        Less than the floor could be carried; or there are no weights, and settings that speak of some.
+    """
+    if weights is None:
+        return _check_idle(transfer)
+    from medseg.learning import transfer as carrying
+    from medseg.learning.weights import saved_weights
+
+    carrying.account_of(plan, saved_weights(weights.path), transfer)
+
+
+def _check_idle(transfer: Transfer) -> None:
+    """Settings that say how weights are carried mean nothing without any."""
+    idle = [name for name, value in transfer if value != getattr(Transfer(), name)]
+    if idle:
+        raise MedsegError(
+            f"transfer.{idle[0]} is set, but there are no weights to begin from",
+            mend=f"set transfer.source, or leave transfer.{idle[0]} out",
+        )
 
 
 def import_weights(
