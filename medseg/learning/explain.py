@@ -25,7 +25,9 @@ from medseg.learning.explain_maps import (
     occluded,
     raw_map,
 )
-from medseg.learning.explain_view import View, on_source, sides_mm, spread, view_of
+from medseg.learning.explain_view import View, class_view_of, on_source, sides_mm, spread, view_of
+from medseg.learning.joint import NAME as JOINT
+from medseg.learning.joint import ClassAlone
 from medseg.learning.model import Model, Models
 from medseg.learning.settings import Explaining
 
@@ -74,7 +76,8 @@ def explain(
     Returns
     -------
     list of Explanation
-        One for each target; for labels that are nowhere in `region` there is none.
+        One for each target; for labels that are nowhere in `region` there is none. Of joint models the
+        labels come first, then classes.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def explain(
     if several.task == "segmentation" and region is None:
         region = several.segment(image)
     asked = _Asked(several, image, chosen, region, mask)
-    return [_explained(asked, name) for name in _targets(asked)]
+    return [_explained(asked, target) for target in _targets(asked)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +108,29 @@ class _Asked:
     def plan(self) -> Plan:
         return self.models.plan
 
-    def view(self, target: int) -> View:
-        return view_of(self.models, self.image, target, self.settings.fill, self.region, self.mask)
+    def view(self, target: _Target) -> View:
+        fill, index = self.settings.fill, target.index
+        if not target.is_class:
+            return view_of(self.models, self.image, index + 1, fill, self.region, self.mask)
+        if self.region is not None:
+            return class_view_of(self.models, self.image, index, fill, self.region)
+        return view_of(self.models, self.image, index, fill, None, self.mask)
 
 
-def _targets(asked: _Asked) -> list[str]:
-    """Names of the classes or labels to explain, in the plan's order."""
+@dataclass(frozen=True)
+class _Target:
+    """A class or a label by its place in the plan."""
+
+    name: str
+    index: int
+    is_class: bool
+
+
+def _targets(asked: _Asked) -> list[_Target]:
+    """The labels or classes (of joint models both) to explain, in the plan's order."""
     plan, wanted = asked.plan, asked.settings.targets
-    known = _names(plan)
+    labels, classes = _labels(plan), _classes(plan)
+    known = list(dict.fromkeys(target.name for target in (*labels, *classes)))
     for name in wanted:
         if name not in known:
             guess = nearest(name, known)
@@ -121,40 +139,43 @@ def _targets(asked: _Asked) -> list[str]:
                 evidence=f"it knows {', '.join(known)}",
                 mend=f"did you mean '{guess}'?" if guess else "leave explain.targets out",
             )
-    if asked.region is not None:
-        there = set(np.unique(asked.region.array).tolist())
-        found = [label.name for label in plan.labels if label.value in there]
-        return [name for name in found if not wanted or name in wanted]
-    return [name for name in known if name in wanted] if wanted else _predicted(asked)
+    there = set() if asked.region is None else set(np.unique(asked.region.array).tolist())
+    labels = [target for target in labels if plan.labels[target.index].value in there]
+    if wanted:
+        return [target for target in (*labels, *classes) if target.name in wanted]
+    return [*labels, *_predicted(asked, classes)]
 
 
-def _names(plan: Plan) -> list[str]:
-    if plan.task == "classification":
-        return list(plan.classes)
-    return [label.name for label in plan.labels]
+def _labels(plan: Plan) -> list[_Target]:
+    named = () if plan.task == "classification" else plan.labels
+    return [_Target(label.name, n, is_class=False) for n, label in enumerate(named)]
 
 
-def _predicted(asked: _Asked) -> list[str]:
+def _classes(plan: Plan) -> list[_Target]:
+    named = plan.classes if plan.task == "classification" or plan.network == JOINT else ()
+    return [_Target(name, n, is_class=True) for n, name in enumerate(named)]
+
+
+def _predicted(asked: _Asked, classes: Sequence[_Target]) -> list[_Target]:
     """The most probable class; where a case may have several, all that are more likely than not."""
-    views = asked.view(0)
-    found = {}
-    for index, name in enumerate(asked.plan.classes):
-        found[name] = _answer(replace(views, questions=_about(views, index)))
-    likely = [name for name, p in found.items() if p >= 0.5] if asked.plan.multilabel else []
-    return likely or [max(found, key=lambda name: found[name])]
+    if not classes:
+        return []
+    view = asked.view(classes[0])
+    found = {target: _answer(replace(view, questions=_about(view, target.index))) for target in classes}
+    likely = [target for target, p in found.items() if p >= 0.5] if asked.plan.multilabel else []
+    return likely or [max(found, key=lambda target: found[target])]
 
 
-def _explained(asked: _Asked, name: str) -> Explanation:
-    plan, settings = asked.plan, asked.settings
-    first = 0 if plan.task == "classification" else 1  # a mask's first output is the background
-    view = asked.view(first + _names(plan).index(name))
+def _explained(asked: _Asked, target: _Target) -> Explanation:
+    settings, view = asked.settings, asked.view(target)
     layers = _layers(view, settings)
     found, raws = _map(view, settings, layers)
     sides = sides_mm(view.grid)
     check = faithfulness(view.questions, found, sides, settings)
     drawn = _drawn_maps(asked, view, layers, found)
     facts = {
-        "target": name,
+        "target": target.name,
+        "of": "class" if target.is_class else "label",
         "method": settings.method,
         "layer": layers[0] if layers else None,
         "map_shape": list(raws[0].shape),
@@ -167,7 +188,7 @@ def _explained(asked: _Asked, name: str) -> Explanation:
         "weights_drawn_anew": drawn,
         "warnings": _warnings(check, drawn),
     }
-    return Explanation(name, on_source(found, view.grid, asked.image), facts)
+    return Explanation(target.name, on_source(found, view.grid, asked.image), facts)
 
 
 def _about(view: View, target: int) -> tuple[Question, ...]:
@@ -214,7 +235,9 @@ def _drawn_maps(asked: _Asked, view: View, layers: Sequence[str], found: Map) ->
     settings, member = asked.settings, asked.models.members[0]
     ids = block_ids(found.shape, sides_mm(view.grid), settings.blocks)
     told: dict[str, float | None] = {}
-    for name, network in _steps(member, settings):
+    of_class = isinstance(view.questions[0].network, ClassAlone)
+    for name, drawn in _steps(member, settings):
+        network = ClassAlone(drawn) if of_class else drawn
         other = replace(view, questions=(replace(view.questions[0], network=network),))
         again, _ = _map(other, settings, layers[:1])
         told[name] = alike(block_means(found, ids), block_means(again, ids))

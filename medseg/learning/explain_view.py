@@ -15,6 +15,7 @@ from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
 from medseg.imaging.resample import resample, resample_labels
 from medseg.learning.explain_maps import Map, Question, filling
+from medseg.learning.joint import ClassAlone, middle_of
 from medseg.learning.model import Models
 from medseg.learning.sampling import cut
 
@@ -52,6 +53,22 @@ def view_of(
         questions.append(Question(member.network, window, hidden, target, about, plan.multilabel))
     share = None if inside is None or part is None else round(min(1.0, part.sum() / inside.sum()), 4)
     return View(tuple(questions), grid.cropped(start, plan.patch), share)
+
+
+def class_view_of(models: Models, image: Image, target: int, fill: str, region: Image) -> View:
+    """Of joint models the window whose class they tell: about the middle of all labels of `region`."""
+    plan = models.plan
+    prepared = [prepare(image, member.plan.preparation()) for member in models.members]
+    grid = prepared[0].grid
+    mine = canonical(region.but((region.array > 0).astype(np.uint8)))
+    middle = middle_of(resample_labels(mine, grid).array[0] > 0, plan)
+    start = [int(np.floor(m - p / 2)) for m, p in zip(middle, plan.patch, strict=True)]
+    questions = []
+    for member, one in zip(models.members, prepared, strict=True):
+        window = torch.from_numpy(cut(one.array, middle, plan.patch))[None].to(member.device)
+        network = ClassAlone(member.network)
+        questions.append(Question(network, window, filling(window, fill), target, multilabel=plan.multilabel))
+    return View(tuple(questions), grid.cropped(start, plan.patch))
 
 
 def _label_on(region: Image, grid: Grid, plan: Plan, target: int) -> NDArray[np.uint8]:

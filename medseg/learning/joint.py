@@ -124,12 +124,28 @@ def classify_segmented(
     device: torch.device,
 ) -> NDArray[np.float32]:
     """Class probabilities ``[classes]`` of the patch about the middle of a mask ``[I, J, K]``."""
-    found = np.argwhere(mask)
-    middle = (found.min(0) + found.max(0) + 1) / 2 if len(found) else np.array(mask.shape) / 2
-    low = np.array(plan.patch) / 2
-    inside = np.clip(middle, low, np.maximum(low, np.array(mask.shape) - low))
-    patch = torch.from_numpy(cut(array, inside.tolist(), plan.patch))[None].to(device)
+    patch = torch.from_numpy(cut(array, middle_of(mask, plan), plan.patch))[None].to(device)
     joint: Any = network.eval()
     with torch.inference_mode():
         logits = joint.class_logits(patch).float()
     return (logits.sigmoid() if plan.multilabel else logits.softmax(1))[0].cpu().numpy()
+
+
+def middle_of(mask: NDArray[np.bool_], plan: Plan) -> list[float]:
+    """Middle of the patch whose class is told, in voxel edges: about a mask, or an image without one."""
+    found = np.argwhere(mask)
+    middle = (found.min(0) + found.max(0) + 1) / 2 if len(found) else np.array(mask.shape) / 2
+    low = np.array(plan.patch) / 2
+    return np.clip(middle, low, np.maximum(low, np.array(mask.shape) - low)).tolist()
+
+
+class ClassAlone(nn.Module):
+    """A joint network of which only the class is asked: ``[B, C, I, J, K] -> [B, classes]``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        joint: Any = self.network
+        return joint.class_logits(x)

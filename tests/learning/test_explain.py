@@ -380,3 +380,56 @@ def test_file_names_hold_no_strange_letters(tmp_path: Path):
     image, _ = ball("left", 12)
     (found,) = explain(model_of(plan, halves(plan)), image, settings(method="gradcam++"))
     assert found.file == "gradcampp_a_b.nii.gz"
+
+
+class Coloured(nn.Module):
+    """A joint network: bright voxels are the label, and how bright they are is the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.Conv3d(1, 1, 1), nn.Conv3d(1, 2, 1)
+        self.class_head = nn.Linear(1, 2)
+        values = [[1.0], [-1.0], [-20.0, 20.0], [2.0, -2.0], [-10.0, 10.0], [1.0, -1.0]]
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters(), values, strict=True):
+                parameter.copy_(torch.tensor(value).reshape(parameter.shape))
+
+    def forward(self, x):
+        return self.head(torch.relu(self.features(x)))
+
+    def class_logits(self, x):
+        return self.class_head(torch.relu(self.features(x)).mean((2, 3, 4)))
+
+
+def joint_models(monkeypatch, patch=(12, 12, 6)):
+    monkeypatch.setattr("medseg.learning.explain_check.build_network", lambda plan: Coloured())
+    plan = segmenting("explaining_nets:bright", patch)
+    plan = plan.but(labels=plan.labels[:1], classes=("dull", "shining"), network="joint_unet")
+    plan = plan.but(network_arguments={"strides": [[1, 1, 1]]})
+    return model_of(plan, Coloured().eval())
+
+
+@pytest.mark.parametrize("method", ["gradcam", "occlusion"])
+def test_of_a_joint_model_the_class_is_explained_beside_the_label(method, monkeypatch):
+    image, inside = ball("right", 3)
+    found = {e.target: e for e in explain(joint_models(monkeypatch), image, settings(method=method))}
+    assert list(found) == ["bright", "shining"]
+    assert [e.facts["of"] for e in found.values()] == ["label", "class"]
+    shining = found["shining"]
+    assert shining.facts["probability"] > 0.9 and shining.facts["faithfulness"]["faithful"]
+    assert inside[peak(shining)]
+    assert shining.map.array[0][inside].mean() > 5 * shining.map.array[0][~inside].mean()
+    assert shining.facts["window"]["shape"] == [12, 12, 6]
+
+
+def test_of_a_joint_model_a_class_can_be_asked_for_and_an_empty_mask_has_one(monkeypatch):
+    models = joint_models(monkeypatch)
+    image, _ = ball("right", 3)
+    (found,) = explain(models, image, settings(targets=("dull",)))
+    assert found.target == "dull" and found.facts["probability"] < 0.1
+    empty = image.but(np.zeros_like(image.array))
+    region = image.but(np.zeros(image.array.shape, np.uint8))
+    monkeypatch.setattr("medseg.learning.explain_view.prepare", lambda image, *_: image)
+    assert [e.target for e in explain(models, empty, settings(), region=region)] == ["dull"]
+    with pytest.raises(MedsegError, match="bright, dull, shining"):
+        explain(models, image, settings(targets=("red",)))
