@@ -73,6 +73,16 @@ def kinds(rows: Sequence[Row]) -> dict[str, str]:
     return found | dict.fromkeys(order[:few], "worst")
 
 
+def own_values(rows: Sequence[Row], case: str) -> list[str]:
+    """Of a classification: the classes of a case, and the probabilities given, the largest first."""
+    mine = [row for row in rows if row["case"] == case]
+    true = [row["label"] for row in mine if row["metric"] == "truth" and row["value"] == 1]
+    given = [(row["value"], row["label"]) for row in mine if row["metric"] == "probability"]
+    known = sorted(((p, name) for p, name in given if p is not None), key=lambda x: (-x[0], x[1]))
+    said = [f"{name} {p:.3f}" for p, name in known[:4]]
+    return [f"Reference: {', '.join(true) or 'none'}", f"Predicted: {', '.join(said) or 'nothing'}"]
+
+
 def draw_overlays(
     files: Mapping[str, tuple[Path | None, Path | None, Path | None]], rows: Sequence[Row], labels: Labels
 ) -> list[Overlay]:

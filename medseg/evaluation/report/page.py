@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import re
+import base64
+import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from medseg.core.files import write_text
-from medseg.evaluation.report import charts, tables, words
-from medseg.evaluation.report.context import ReportContext, history_of
+from medseg.evaluation.report import cases, charts, curves, panels, sections, tables, volume_plots, words
+from medseg.evaluation.report.context import ReportContext
+from medseg.evaluation.report.gallery import own_values
 from medseg.evaluation.report.looked import figures
+from medseg.evaluation.report.pictures import ERROR_COLOURS
+from medseg.evaluation.report.tags import RULES
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-PLOTTED = ("dice", "nsd", "hd95", "volume_error", "probability")
+PLOTTED = ("dice", "nsd", "hd95", "volume_error", "lesion_f1", "probability")
+FORESTS = 8
+"""Forest plots on the page at most: the headline metric of every label first."""
 
 
 def render_report(context: ReportContext, out_dir: Path) -> Path:
@@ -40,17 +47,27 @@ def render_page(context: ReportContext) -> str:
     """The page as HTML text."""
     from markupsafe import Markup
 
-    template, style = _template()
-    return template.render(
+    found = cases.entries(context)
+    pictured = [entry for entry in found if entry.overlay]
+    drawn = {name: _safe(svg) for name, svg in _charts(context, found).items()}
+    looked = Markup(figures(context.looked)) if context.looked else None
+    tabled = _tables(context)
+    flow = tables.flow(context)
+    summary = context.summary
+    return _template("page.html.jinja").render(
         context=context,
-        style=Markup(style),
+        policy=f"{_POLICY}; script-src '{_script()[1]}'" if pictured else _POLICY,
+        script=Markup(_script()[0]),
+        style=Markup(_text("style.css")),
+        report_id=_short(summary.get("digests", {}).get("scores.csv", "none")),
         guide=words.GUIDE,
-        level=words.level_of(context.summary),
+        level=words.level_of(summary),
         verdict=words.verdict(context),
+        brief=words.brief(context),
         methods=words.methods(context),
         cards=tables.key_numbers(context),
         blocks=tables.blocks(_facts(context)),
-        flow=tables.flow(context),
+        flow=flow,
         cohort=tables.cohort(context) if context.cohort else None,
         results=tables.results(context),
         confusion=tables.confusion(context),
@@ -58,11 +75,21 @@ def render_page(context: ReportContext) -> str:
         failures=tables.failures(context),
         criteria=tables.criteria(context),
         numbers=tables.all_numbers(context),
-        charts={name: Markup(svg) for name, svg in _charts(context).items()},
-        conventions=context.summary.get("conventions", {}),
-        notes=context.summary.get("notes", ()),
-        anchors=anchors(context),
-        looked=Markup(figures(context.looked)) if context.looked else None,
+        found=tabled,
+        charts=drawn,
+        plotted=PLOTTED,
+        conventions=summary.get("conventions", {}),
+        notes=summary.get("notes", ()),
+        cases=found,
+        pictured=pictured,
+        filters=cases.choices(found),
+        tag_counts=cases.tag_counts(found),
+        rules=RULES,
+        mapped=any(entry.overlay.errors for entry in pictured if entry.overlay),
+        error_words=tuple(zip(ERROR_COLOURS.values(), ("missed", "added", "wrong label"), strict=True)),
+        said_of=lambda entry: own_values(context.rows, entry.case) if "confusion" in summary else (),
+        looked=looked,
+        sections=_sections(context, drawn, tabled, bool(pictured)),
         safe=Markup,
     )
 
@@ -73,18 +100,10 @@ def bare_page(title: str, body: str) -> str:
 
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} · medseg</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f'<style>{_template()[1]}</style></head><body><header><p class="eyebrow">medseg report</p>'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'
+        f'<style>{_text("style.css")}</style></head><body><header><p class="eyebrow">medseg report</p>'
         f"<h1>{escape(title)}</h1></header><main>{body}</main></body></html>\n"
     )
-
-
-def anchors(context: ReportContext) -> dict[str, str]:
-    """Case -> id of its place in the gallery: letters and digits only, whatever the case is called."""
-    return {
-        overlay.case: f"case-{i}-" + re.sub(r"[^A-Za-z0-9-]", "-", overlay.case)[:40]
-        for i, overlay in enumerate(context.overlays, 1)
-    }
 
 
 def _facts(context: ReportContext) -> dict[str, Any]:
@@ -101,26 +120,111 @@ def _short(digest: Any) -> str:
     return ", ".join(str(d)[:16] for d in (digest if isinstance(digest, list | tuple) else [digest]))
 
 
-def _charts(context: ReportContext) -> dict[str, str]:
-    links, labels = anchors(context), context.all_labels()
-    rows = charts.own_class(context.rows) if "confusion" in context.summary else context.rows
-    found = {
-        f"distribution_{name}": charts.distribution(rows, context.summary, labels, name, links)
+def _tables(context: ReportContext) -> dict[str, Any]:
+    """The tables of findings by name; empty ones are not drawn."""
+    names = ("agreement", "lesions", "panoptic", "readers", "sample_size", "quality", "probabilities")
+    names += ("spread",)
+    found = {name: getattr(sections, name)(context.summary) for name in names}
+    more = {
+        "icc": sections.icc_words(context.summary),
+        "quality_words": sections.quality_words(context.summary),
+    }
+    more |= {name: getattr(sections, name)(context) for name in ("ranges", "leakage")}
+    return found | more
+
+
+def _charts(context: ReportContext, found: list[cases.CaseEntry]) -> dict[str, Any]:
+    links, labels, summary = {e.case: e.anchor for e in found}, context.all_labels(), context.summary
+    rows = charts.own_class(context.rows) if "confusion" in summary else context.rows
+    drawn: dict[str, Any] = {
+        f"distribution_{name}": charts.distribution(rows, summary, labels, name, links)
         for name in PLOTTED
         if name in context.metrics()
     }
-    found["volumes"] = charts.volume_agreement(context.rows, labels, links)
-    histories = {fold: history_of(source) for fold, source in context.histories.items()}
-    return found | {"curves": charts.training_curves(histories)}
+    drawn["volumes"] = volume_plots.volume_agreement(
+        context.rows, summary.get("agreement", {}), labels, links
+    )
+    drawn["curves"] = curves.training_curves(context.histories)
+    drawn["forests"] = _forests(summary)
+    drawn["bins"] = panels.size_bins(summary.get("lesions", {}), labels)
+    drawn["froc"] = panels.froc(summary.get("froc", {}), labels)
+    drawn["risk"] = panels.risk_coverage(summary["quality"]) if summary.get("quality") else ""
+    made, cells = summary.get("curves", {}), summary.get("labels", {})
+    prevalence = {name: cell["auprc"].get("prevalence") for name, cell in cells.items() if "auprc" in cell}
+    for kind in ("roc", "pr", "decision"):
+        drawn[kind] = panels.class_curves(kind, made.get(kind, {}), prevalence, labels)
+    return drawn | {"calibration": panels.calibration(made.get("reliability", {}), labels)}
+
+
+def _forests(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = (summary.get("subgroups") or {}).get("rows", ())
+    found = []
+    for label, metric in dict.fromkeys((row["label"], row["metric"]) for row in rows):
+        mine = [row for row in rows if (row["label"], row["metric"]) == (label, metric)]
+        overall = summary["labels"].get(label, {}).get(metric, {}).get("mean")
+        title = f"{label}: {charts.described(metric).title}"
+        found.append((title, panels.forest(mine, metric, overall)))
+    return found[:FORESTS]
+
+
+def _safe(svg: Any) -> Any:
+    from markupsafe import Markup
+
+    return [(name, Markup(one)) for name, one in svg] if isinstance(svg, list) else Markup(svg)
+
+
+def _sections(
+    context: ReportContext, drawn: Mapping[str, Any], found: Mapping[str, Any], pictured: bool
+) -> list[tuple[str, str]]:
+    """The sections that are there, for the bar of links."""
+    lesions = found["lesions"] or found["panoptic"] or drawn["froc"] or drawn["bins"]
+    there = {
+        ("results", "Results"): True,
+        ("distribution", "Every case"): True,
+        ("classes", "Classes"): "confusion" in context.summary,
+        ("calibration", "Probabilities"): drawn["calibration"] or drawn["decision"],
+        ("volumes", "Volumes"): drawn["volumes"],
+        ("lesions", "Lesions"): lesions,
+        ("subgroups", "Subgroups"): drawn["forests"],
+        ("readers", "Readers"): found["readers"],
+        ("quality", "Finding failures"): found["quality"],
+        ("precision", "How sure"): found["sample_size"],
+        ("gallery", "Gallery"): pictured,
+        ("cases", "Cases"): pictured,
+        ("everyone", "All cases"): True,
+        ("looked", "Where it looked"): context.looked,
+        ("training", "Training"): drawn["curves"],
+        ("cohort", "Cohort"): context.cohort or context.refusals or context.flow,
+        ("failures", "Problems"): True,
+        ("run", "What was run"): True,
+        ("definitions", "Definitions"): True,
+        ("checklists", "Checklists"): context.checklists,
+    }
+    return [place for place, is_there in there.items() if is_there]
 
 
 @cache
-def _template() -> tuple[Any, str]:
-    from jinja2 import Environment, StrictUndefined
+def _template(name: str) -> Any:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    here = files("medseg.evaluation.report")
     surroundings = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_text),
     )
-    template = surroundings.from_string((here / "page.html.jinja").read_text(encoding="utf-8"))
-    return template, (here / "style.css").read_text(encoding="utf-8")
+    return surroundings.get_template(name)
+
+
+@cache
+def _text(name: str) -> str:
+    """A file beside this one."""
+    return files("medseg.evaluation.report").joinpath(*name.split("/")).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> tuple[str, str]:
+    """The page's one script, and the hash by which alone the page lets it run."""
+    text = _text("page.js")
+    return text, "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -86,8 +86,10 @@ def all_numbers(context: ReportContext) -> list[list[str]]:
     return table
 
 
-def flow(context: ReportContext) -> list[dict[str, str]]:
-    """Boxes of the cohort flow: found, taken (by part), measured."""
+def flow(context: ReportContext) -> list[dict[str, Any]]:
+    """Boxes of the cohort flow: those given, or found, taken (by part), measured."""
+    if context.flow:
+        return [_given(box) for box in context.flow]
     counts = Counter(str(r.get("status", "left out")) for r in context.refusals)
     boxes = []
     if context.refusals:
@@ -104,8 +106,16 @@ def flow(context: ReportContext) -> list[dict[str, str]]:
     return [*boxes, _box(context.summary.get("cases", 0), "measured", problems)]
 
 
-def _box(n: int, what: str, note: str) -> dict[str, str]:
-    return {"n": str(n), "what": what, "note": note}
+def _given(box: Mapping[str, Any]) -> dict[str, Any]:
+    """A box as it is shown: patients where they are not as many as the cases, then the note."""
+    patients = box.get("patients")
+    who = _count(patients, "patient") if patients and patients != box["n"] else ""
+    note = "; ".join(x for x in (who, box.get("note", "")) if x)
+    return {"n": str(box["n"]), "what": box["what"], "note": note, "lost": box.get("lost", ())}
+
+
+def _box(n: int, what: str, note: str) -> dict[str, Any]:
+    return {"n": str(n), "what": what, "note": note, "lost": ()}
 
 
 def cohort(context: ReportContext) -> dict[str, Any]:
@@ -255,8 +265,11 @@ def _patient(case: Mapping[str, Any]) -> str:
 
 
 def _patients(cases: Sequence[Mapping[str, Any]]) -> str:
-    n = len({_patient(c) for c in cases})
-    return f"{n} patient" + ("" if n == 1 else "s")
+    return _count(len({_patient(c) for c in cases}), "patient")
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" + ("" if n == 1 else "s")
 
 
 def _axes(values: Sequence[Sequence[float]], digits: int) -> str:

@@ -5,33 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medseg.evaluation.metrics import described
 from medseg.evaluation.report.context import ReportContext
+from medseg.evaluation.report.guide import GUIDE
 
-GUIDE: dict[str, str] = {
-    "run": "Good: every version and digest is filled in, so that this page can be made again. "
-    "Bad: anything unknown here makes the numbers below unrepeatable.",
-    "cohort": "Good: few refusals, each with a reason, and test cases that look like the training cases. "
-    "Bad: a group, scanner or spacing that only one part has.",
-    "curves": "Good: loss falls and flattens, Dice on the monitor cases rises and stays. "
-    "Bad: Dice falls again while loss still falls (overfitting), jumps (rate too high), or both still "
-    "improve at the end (stopped too early).",
-    "table": "Good: narrow intervals and no missed or invented structure. Bad: a wide interval (too "
-    "few patients to tell), or a good mean with counts beside it that are not zero.",
-    "distribution": "Good: a tight cloud at the good end. Bad: a long tail or a second cloud: a group of "
-    "cases the model does not understand. Hollow dots are missed, invented or unpredicted structures.",
-    "volumes": "Good: dots scattered evenly about zero, inside the dashed limits. Bad: a bias off zero "
-    "(over- or under-segmentation), or a slope (large structures cut short).",
-    "gallery": "Good: even the first cases here are nearly right. Bad: a contour in the wrong place, on the "
-    "wrong side, or missing. The dashed white line is the reference, the coloured line the prediction.",
-    "looked": "Good: the mark lies on the structure that matters, and hiding what it marks takes the answer "
-    "away faster than hiding places at random. Bad: a mark on borders, lettering or instruments, or a map "
-    "no better than random: such a picture explains nothing. Yellow is the strongest evidence. "
-    "The small plots show the probability while blocks are hidden: orange in the order of the map, grey at "
-    "random (mean and range).",
-    "failures": "Good: nothing here. Bad: any case here is missing from the numbers above, or "
-    "counts as missed in them.",
-}
-"""Section -> what good and bad look like."""
+__all__ = [
+    "GUIDE",
+    "brief",
+    "count",
+    "interval",
+    "level_of",
+    "methods",
+    "status_counts",
+    "verdict",
+]
 
 
 def verdict(context: ReportContext) -> str:
@@ -95,36 +82,83 @@ def status_counts(summary: Mapping[str, Any]) -> dict[str, int]:
     return total
 
 
-def methods(context: ReportContext) -> str:
-    """A paragraph for the methods section of a paper, made from what was done."""
+def brief(context: ReportContext) -> list[tuple[str, str]]:
+    """On what and how sure, in a line each: the part of the first screen that no number answers."""
     summary = context.summary
-    if "confusion" in summary:
-        return _class_methods(summary)
+    found = [("On what", _on_what(context))]
+    first = next((row for row in summary.get("sample_size", ()) if row["metric"] == "dice"), None)
+    if first:
+        found.append(
+            (
+                "How sure",
+                f"Dice of {first['label']} to ± {first['half_width']:.3f} with "
+                f"{count(first['patients'], 'patient')}; ± {first['wanted']:.3f} takes "
+                f"{first['patients_needed']}",
+            )
+        )
+    return [(name, said) for name, said in found if said]
+
+
+def _on_what(context: ReportContext) -> str:
+    summary = context.summary
+    names = [label.name for label in context.all_labels()]
+    kind = "classes" if "confusion" in summary else "labels"
+    labels = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    who = f"{count(summary.get('cases', 0), 'case')} of {count(summary.get('patients', 0), 'patient')}"
+    judged = {row["case"] for row in context.rows}
+    groups: dict[str, set[str]] = {}
+    for case in context.cohort:
+        if case.get("case") in judged:
+            for name, value in case.get("groups", {}).items():
+                groups.setdefault(name, set()).add(str(value))
+    told = [f"{len(v)} {k.replace('_', ' ')} groups" for k, v in groups.items() if 1 < len(v) <= 12]
+    return "; ".join([who, *([f"{kind} {labels}"] if labels else []), *told[:3]])
+
+
+def methods(context: ReportContext) -> list[dict[str, str]]:
+    """Paragraphs for the methods section of a paper, made from what was done: ``title`` and ``text``."""
+    if context.methods:
+        return [_titled(part) for part in context.methods.split("\n\n") if part.strip()]
+    summary = context.summary
+    said = _class_methods(summary) if "confusion" in summary else _mask_methods(context)
+    return [{"title": "", "text": said}]
+
+
+def _titled(part: str) -> dict[str, str]:
+    """``Data. The model was ...`` -> its first word as title."""
+    title, _, text = part.strip().partition(". ")
+    return {"title": title, "text": text} if text and " " not in title else {"title": "", "text": part}
+
+
+def _mask_methods(context: ReportContext) -> str:
+    summary = context.summary
     made, choice = summary.get("conventions", {}), summary.get("scoring", {})
     names = ", ".join(label.name for label in context.all_labels())
     many = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
+    measured = [described(name) for name in made.get("metrics", {})]
+    measures = "; ".join(f"{metric.title} ({metric.definition})" for metric in measured)
+    tolerance = made.get("nsd_tolerance_mm", {})
+    at = ", ".join(f"{'' if k == 'all' else k + ' '}{mm:g} mm" for k, mm in tolerance.items())
+    nsd = f" The tolerance of NSD was {at}." if at and "nsd" in made.get("metrics", {}) else ""
     worst = choice.get("missed") == "worst"
-    tolerance = choice.get("tolerance_mm", 1.0)
-    version = summary.get("versions", {}).get("medseg", "")
     return (
-        f"Predicted masks ({names}) were compared with the reference standard on {many}, on the grid of the "
-        "reference and without resampling. Overlap was measured by the Dice coefficient, distance by the "
-        "95th percentile Hausdorff distance (the larger of the two directed percentiles over border voxels) "
-        "and the average symmetric surface distance, and agreement of the boundary by the normalised surface "
-        f"Dice at {tolerance:g} mm (area-weighted). Volumes were taken from voxel counts. "
+        f"Predicted masks ({names}) were compared with the reference standard on {many}: "
+        f"{made.get('geometry', 'on the grid of the reference')}. Measured were: {measures}.{nsd} "
         f"A structure that was missed or invented has Dice 0 and "
         f"{'the diagonal of the image as its distance' if worst else 'no distance'}; "
         "a structure absent from both sides is undefined and left out. Means are given with "
-        f"{made.get('mean_interval', 'their intervals')}. Evaluation by medseg {version}."
+        f"{made.get('mean_interval', 'their intervals')}. "
+        f"Evaluation by medseg {summary.get('versions', {}).get('medseg', '')}."
     )
 
 
 def _class_methods(summary: Mapping[str, Any]) -> str:
+    made = summary.get("conventions", {})
     return (
         f"Predicted classes were compared with the reference standard on {count(summary['cases'], 'case')} "
-        f"of {count(summary['patients'], 'patient')}. A case was given its most probable class. Accuracy, "
-        "sensitivity, specificity and predictive values are given with Wilson intervals, areas under the ROC "
-        "curve (each class against the rest) with DeLong intervals. A case without a prediction counts as "
+        f"of {count(summary['patients'], 'patient')}. Threshold: "
+        f"{made.get('threshold', 'the most probable class is called')}. Intervals: "
+        f"{made.get('intervals', 'see the conventions')}. A case without a prediction counts as "
         f"wrong. Evaluation by medseg {summary.get('versions', {}).get('medseg', '')}."
     )
 
