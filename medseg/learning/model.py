@@ -157,7 +157,8 @@ class Models:
     @cached_property
     def digest(self) -> str:
         """sha256 over the members' weights and plans."""
-        return digest([[m.about["weights_sha256"], m.about["plan_digest"]] for m in self.members])
+        networks = [one for m in self.members for one in (m, m.first) if one is not None]
+        return digest([[m.about["weights_sha256"], m.about["plan_digest"]] for m in networks])
 
     def card(self) -> dict[str, Any]:
         """What to say about them in a report: names, versions, digests."""

@@ -16,12 +16,12 @@ STATE = ".tracking.json"
 """In the run folder: a random name for it and the workflow last tracked. No path, no id of a person."""
 
 
-def workflow_tag(run_root: Path, info: Mapping[str, Any]) -> str:
-    """The tag of the parent run: the same run folder with the same settings is the same workflow."""
+def workflow_tag(run_root: Path, info: Mapping[str, Any], mark: str = "") -> str:
+    """The tag of the parent run: the same run folder and settings (or `mark`) are the same workflow."""
     state = read_state(run_root)
     folder = state.get("folder") or secrets.token_hex(8)
     settings = {k: json.loads(json.dumps(info[k], default=str)) for k in ("plan", "training") if k in info}
-    parent = digest([folder, settings])[:32]
+    parent = digest([folder, mark or settings])[:32]
     if state.get("parent") != parent:
         write_state(run_root, {"folder": folder, "parent": parent})
     return parent

@@ -24,6 +24,7 @@ from medseg.learning import provenance as origin
 from medseg.learning.scribe import Scribe
 from medseg.learning.system import SystemMeter
 
+_GROUP = "medseg.group"
 _FLUSH_SECONDS = 5.0
 _FLUSH_VALUES = 400
 
@@ -38,6 +39,12 @@ class Tracking(Value):
     uri: str | None = None
     experiment: str = "medseg"
     workflow: str = "training"
+    mark: str = ""
+    """What a workflow is known by when it goes on, in place of its settings."""
+    above: str = ""
+    """Mark of the group of workflows (a sweep) whose run this workflow stands under."""
+    told: dict[str, str] = {}
+    """Parameters of the workflow's own run: what sets it apart from others of its group."""
 
 
 class Observer(Protocol):
@@ -60,11 +67,43 @@ def observer(tracking: Tracking | None, fold: str, run_root: Path) -> Observer:
     return _FoldObserver(tracking, fold, Path(run_root))
 
 
+def open_workflow(tracking: Tracking | None, run_root: Path) -> None:
+    """Open the parent run before its folds are trained in several processes, which would each make one."""
+    if tracking is None or not tracking.enabled:
+        return
+    parent, uri = origin.workflow_tag(run_root, {}, tracking.mark), store_uri(tracking, run_root)
+    _scribe(uri).tell(lambda client: _workflow(client, tracking, uri, parent))
+    _scribe(uri).wait()
+
+
+def open_group(tracking: Tracking, run_root: Path, name: str) -> Tracking:
+    """Open the run that the workflows of a group stand under; gives the tracking they are to use."""
+    if not tracking.enabled:
+        return tracking
+    mark, uri = origin.workflow_tag(run_root, {}, name), store_uri(tracking, run_root)
+    _scribe(uri).tell(lambda client: _group(client, tracking.but(workflow=name), uri, mark))
+    return tracking.but(uri=uri, above=mark)
+
+
+def finish_group(
+    tracking: Tracking, run_root: Path, name: str, metrics: Mapping[str, float], told: Mapping[str, str]
+) -> None:
+    """Say what the group came to, and end its run."""
+    if not tracking.enabled or not tracking.above:
+        return
+    uri = store_uri(tracking, run_root)
+    scores = {k: float(v) for k, v in metrics.items()}
+    tags = {f"medseg.{k}": tell.tellable(v) for k, v in told.items()}
+    _scribe(uri).tell(lambda client: _finish_group(client, tracking.but(workflow=name), uri, scores, tags))
+    _scribe(uri).wait()
+
+
 def finish_workflow(
     tracking: Tracking | None,
     run_root: Path,
     metrics: Mapping[str, float],
     artifacts: Sequence[Path] = (),
+    status: str = "FINISHED",
 ) -> None:
     """Log the final scores and figures to the parent run and end it.
 
@@ -78,7 +117,7 @@ def finish_workflow(
         return
     uri = store_uri(tracking, run_root)
     scribe = _scribe(uri)
-    scribe.tell(lambda client: _finish(client, tracking, uri, state["parent"], scores, artifacts))
+    scribe.tell(lambda client: _finish(client, tracking, uri, state["parent"], scores, artifacts, status))
     scribe.tell(lambda _: scribe.open_runs.pop("parent", None))
     if scribe.wait():
         origin.write_state(run_root, state | {"finished": mark})
@@ -113,7 +152,7 @@ class _FoldObserver:
         self._scribe = _scribe(self._uri)
         atexit.register(self._flush)
         self._meter = SystemMeter()
-        parent = origin.workflow_tag(self._root, info)
+        parent = origin.workflow_tag(self._root, info, self._tracking.mark)
         child = digest([parent, self._fold, str(info.get("data_digest"))])[:32]
         settings = {k: v for k, v in info.items() if k != "history"}
         told = {**tell.parameters(settings), **origin.versions()}
@@ -140,8 +179,7 @@ class _FoldObserver:
 
     def _open(self, client: Any, parent: str, child: str, told: dict[str, str], dataset: str) -> None:
         scribe = self._require_scribe()
-        experiment = _experiment(client, self._tracking.experiment, self._uri)
-        above = _found_or_made(client, experiment, "medseg.workflow", parent, self._tracking.workflow, {})
+        experiment, above = _workflow(client, self._tracking, self._uri, parent)
         tags = {"mlflow.parentRunId": above.info.run_id, "medseg.fold": self._fold}
         run = _found_or_made(client, experiment, "medseg.training", child, self._fold, tags)
         scribe.open_runs["parent"], scribe.open_runs[id(self)] = above.info.run_id, run.info.run_id
@@ -219,6 +257,35 @@ def _experiment(client: Any, name: str, uri: str) -> str:
     return client.create_experiment(name, artifact_location=place, tags=kind)
 
 
+def _workflow(client: Any, tracking: Tracking, uri: str, parent: str) -> tuple[str, Any]:
+    """The experiment, and the run of a workflow in it: under the run of its group, where it has one."""
+    experiment = _experiment(client, tracking.experiment, uri)
+    under = {}
+    if tracking.above:
+        found = client.search_runs([experiment], f"tags.`{_GROUP}` = '{tracking.above}'", max_results=1)
+        under = {"mlflow.parentRunId": found[0].info.run_id} if found else {}
+    run = _found_or_made(client, experiment, "medseg.workflow", parent, tracking.workflow, under)
+    if tracking.told:
+        told = {tell.metric_name(k): tell.tellable(v) for k, v in tracking.told.items()}
+        _log_settings(client, run.info.run_id, told, "")
+    return experiment, run
+
+
+def _group(client: Any, tracking: Tracking, uri: str, mark: str) -> Any:
+    experiment = _experiment(client, tracking.experiment, uri)
+    return _found_or_made(client, experiment, _GROUP, mark, tracking.workflow, {})
+
+
+def _finish_group(
+    client: Any, tracking: Tracking, uri: str, scores: Mapping[str, float], tags: Mapping[str, str]
+) -> None:
+    run = _group(client, tracking, uri, tracking.above).info.run_id
+    _log_rows(client, {"run": run, "last": 0}, [(1, int(time.time() * 1000), scores)])
+    for key, value in tags.items():
+        client.set_tag(run, key, value)
+    client.set_terminated(run, "FINISHED")
+
+
 def _found_or_made(
     client: Any, experiment: str, tag: str, value: str, name: str, tags: Mapping[str, str]
 ) -> Any:
@@ -284,10 +351,10 @@ def _finish(
     parent: str,
     scores: Mapping[str, float],
     artifacts: Sequence[Path],
+    status: str,
 ) -> None:
-    experiment = _experiment(client, tracking.experiment, uri)
-    run = _found_or_made(client, experiment, "medseg.workflow", parent, tracking.workflow, {}).info.run_id
+    run = _workflow(client, tracking, uri, parent)[1].info.run_id
     now = [(1, int(time.time() * 1000), scores)]
     _log_rows(client, {"run": run, "last": 0}, now)
     _log_figures(client, run, artifacts)
-    client.set_terminated(run, "FINISHED")
+    client.set_terminated(run, status)

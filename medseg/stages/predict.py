@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,56 @@ from medseg.core.stage import Artifact, stage
 from medseg.core.values import digest
 from medseg.data.ingested import read_ingested
 from medseg.data.plan import MASK
-from medseg.imaging.image import write_image
+from medseg.imaging.image import Image, write_image
 from medseg.learning.settings import Prediction
+
+QUALITY, CANDIDATES = "quality.json", "candidates.json"
 
 _open: dict[str, Any] = {}
 """The models last used, by the digest of their folders: one entry, so that a run loads them once."""
 
 
 @stage(version=1, ignore=("device",), in_process=True)
-def predict(item: tuple[Artifact, ...], *, prediction: Prediction, device: str = "auto", out: Path) -> None:
+def predict(
+    item: tuple[Artifact, ...],
+    *,
+    prediction: Prediction,
+    device: str = "auto",
+    quality: bool = False,
+    out: Path,
+) -> None:
     """Predict one case with the mean probabilities of the models given.
 
     Parameters
     ----------
     item : tuple of Artifact
         The ingested case, then one or more model folders.
+    quality : bool
+        Of masks, also write what the model thinks of its own: ``quality.json`` and ``candidates.json``.
     """
     ingested, *folders = item
-    models = _models(folders, device)
+    models = opened(folders, device)
     of_mask = models.plan.region == MASK
     case = read_ingested(ingested.path, with_mask=of_mask)
     if models.classifies:
         write_json(out / "probabilities.json", models.classify(case.image, prediction, case.mask))
-    if models.task == "segmentation":
+    if models.task == "segmentation" and quality:
+        _with_confidence(models, case.image, prediction, out)
+    elif models.task == "segmentation":
         write_image(models.segment(case.image, prediction), out / "mask.nii.gz")
 
 
-def _models(folders: list[Artifact], device: str) -> Any:
+def _with_confidence(models: Any, image: Image, prediction: Prediction, out: Path) -> None:
+    from medseg.learning.confidence import segment_with_confidence
+
+    mask, quality, candidates = segment_with_confidence(models, image, prediction)
+    write_image(mask, out / "mask.nii.gz")
+    write_json(out / QUALITY, quality)
+    write_json(out / CANDIDATES, candidates)
+
+
+def opened(folders: Sequence[Artifact], device: str) -> Any:
+    """The models of these folders as one: loaded once for all cases that follow one another."""
     from medseg.learning.model import open_models
 
     key = digest([device, *(folder.digest for folder in folders)])

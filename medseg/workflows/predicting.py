@@ -63,6 +63,8 @@ def predict(
     formats : collection of str
         ``nifti``, and for DICOM sources ``seg`` (DICOM SEG), ``rtstruct`` (RT Structure Set) and ``sr``
         (TID 1500 report of volumes and intensities; the SEG it refers to is written with it).
+    postprocessing : Postprocessing, optional
+        Mask steps; by default those that were chosen with the models.
     dicom : DicomPolicy
         What reading DICOM may mend, take or refuse.
     output : DicomOutput, optional
@@ -85,7 +87,7 @@ def predict(
     lock_folder(out)
     try:
         models = open_models(model, device)
-        steps = postprocessing or Postprocessing()
+        steps = models.postprocessing if postprocessing is None else postprocessing
         chosen = tuple(name for name in FORMATS if name in formats)
         job = _Job(models, out, chosen, prediction or Prediction(), steps, output or DicomOutput(), align)
         rows = [_refused_row(r) for r in cohort.refused if r.status == "refused"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import MedsegError
-from medseg.core.files import holds, read_json, write_json, write_text
+from medseg.core.files import holds, write_json, write_text
 from medseg.core.run import Run
 from medseg.core.stage import Artifact
 from medseg.core.values import digest
@@ -43,28 +43,34 @@ def report_training(
     scores: Scores,
     beside: Beside | None = None,
     looked: Mapping[str, Artifact] | None = None,
+    networks: Mapping[str, Path] | None = None,
 ) -> Outcome:
-    """Write tables and report of a training, tell MLflow, and say the result in a few lines."""
+    """Write tables and report of a training, tell MLflow, and say the result in a few lines.
+
+    `networks` are the training folders by name; by default those of the plan in ``train/``.
+    """
     beside = beside or Beside()
+    judged = _judged_how(split)
     scores.facts = {"digests": {"plan": digest(plan), "cohort": digest(raw.cohort)}, "seed": split.seed}
+    scores.facts |= {"judged": judged}
     summary = _tables(run, raw, scores)
-    facts = {**beside.facts, **_facts(raw, split, plan, settings)}
-    if carried := account_of(
-        run, [n for fold in network_names(split, plan, settings.training).values() for n in fold]
-    ):
+    facts = {"Judged": {"how": judged}, **beside.facts, **_facts(raw, split, plan, settings)}
+    named = chain(*network_names(split, plan, settings.training).values())
+    networks = networks or {name: run.root / "train" / name for name in named}
+    if carried := account_of(networks.values()):
         facts["weights carried"] = carried
     content = {
         "title": settings.name,
         "summary": summary,
         "facts": facts,
-        "cohort": _cohort_rows(raw, parts_of(split)),
-        "histories": _histories(run, chain(*network_names(split, plan, settings.training).values())),
+        "cohort": cohort_rows(raw, parts_of(split)),
+        "histories": _histories(networks),
     }
-    page = _page(run, raw, masks, scores, content, looked)
+    page = show_page(run, raw, masks, scores, content, looked)
     finish_workflow(settings.watch(), run.root, headlines(summary))
     text = "\n".join(
         [
-            f"{settings.name}: {summary['cases']} cases judged",
+            f"{settings.name}: {summary['cases']} cases judged, {judged}",
             *summary_lines(summary),
             *beside.lines,
             f"report: {page}",
@@ -75,27 +81,33 @@ def report_training(
     return Outcome(shown, text + named_failures(run), 3 if run.failures or _refused(raw) else 0)
 
 
-def report_validation(
+def _judged_how(split: Split) -> str:
+    """In words, which scores those of the run are."""
+    if len(split.folds) == 1:
+        return "on the test part, by the network that was trained on the rest"
+    return f"by cross-validation: each by the one of {len(split.folds)} folds that has not seen its patient"
+
+
+def report_test(
     run: Run,
     raw: Ingested,
-    models: Sequence[Artifact],
+    settings: TrainSettings,
     masks: Mapping[str, Artifact],
     scores: Scores,
-    judged: Sequence[Mapping[str, Any]],
-) -> Path:
-    """Write tables and report of a validation; gives the page."""
-    scores.facts = {"digests": {"models": [m.digest for m in models], "cohort": digest(raw.cohort)}}
-    cards = [read_json(m / "card.json") for m in models]
-    facts = {"model": {"weights": [c["weights_sha256"] for c in cards], "models": len(cards)}}
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write tables and page of the test part, judged by all folds together; gives the summary."""
+    scores.facts = {"digests": {"cohort": digest(raw.cohort)}, "judged": facts["judged by"]}
+    summary = _tables(run, raw, scores)
+    judged = sorted({row["case"] for row in scores.rows})
     content = {
-        "title": "Validation",
-        "summary": _tables(run, raw, scores),
-        "facts": facts,
-        "cohort": _cohort_rows(raw, dict.fromkeys(raw, "external test")),
-        "criteria": list(judged),
-        "passed": all(v["passed"] for v in judged) if judged else None,
+        "title": f"{settings.name}: test part",
+        "summary": summary,
+        "facts": {"Judged": dict(facts)},
+        "cohort": cohort_rows(raw, dict.fromkeys(judged, "test")),
     }
-    return _page(run, raw, masks, scores, content)
+    show_page(run, raw, masks, scores, content)
+    return summary
 
 
 def parts_of(split: Split) -> dict[str, str]:
@@ -106,7 +118,7 @@ def parts_of(split: Split) -> dict[str, str]:
     return parts | dict.fromkeys(split.test, "test")
 
 
-def _groups(source: Mapping[str, Any]) -> dict[str, Any]:
+def groups_of_source(source: Mapping[str, Any]) -> dict[str, Any]:
     """What the subgroups of a table are made of: what is known of the patient, and the slice thickness."""
     return {**source["groups"], "slice_thickness": max(source["spacing_mm"])}
 
@@ -117,7 +129,7 @@ def _tables(run: Run, raw: Ingested, scores: Scores) -> dict[str, Any]:
         judged = {row["case"] for row in scores.rows}
         largest = max((max(raw.source(case)["spacing_mm"]) for case in judged if case in raw), default=0.0)
         scores.facts["notes"] = tolerance_notes(scores.scoring, raw.cohort.labels, largest)
-        scores.facts["groups"] = {case: _groups(raw.source(case)) for case in judged if case in raw}
+        scores.facts["groups"] = {case: groups_of_source(raw.source(case)) for case in judged if case in raw}
     if not scores.rows:
         raise MedsegError("no case was scored", mend="see the errors above: every case failed")
     summary = scores.summary()
@@ -126,7 +138,7 @@ def _tables(run: Run, raw: Ingested, scores: Scores) -> dict[str, Any]:
     return summary
 
 
-def _page(
+def show_page(
     run: Run,
     raw: Ingested,
     masks: Mapping[str, Artifact],
@@ -163,7 +175,7 @@ def _put_forward(made: Path, shown: Path) -> Path:
     return shown
 
 
-def _cohort_rows(raw: Ingested, parts: Mapping[str, str]) -> list[dict[str, Any]]:
+def cohort_rows(raw: Ingested, parts: Mapping[str, str]) -> list[dict[str, Any]]:
     return [_case_row(raw, case, part) for case, part in parts.items() if case in raw]
 
 
@@ -197,9 +209,9 @@ def _short(choice: Any) -> str:
     return str(choice.name) if hasattr(choice, "name") else str(choice)
 
 
-def _histories(run: Run, names: Iterable[str]) -> dict[str, list[dict[str, str]]]:
+def _histories(networks: Mapping[str, Path]) -> dict[str, list[dict[str, str]]]:
     """Rows of ``history.csv`` of each network of this run (others may lie beside them from before)."""
-    files = {name: run.root / "train" / name / "history.csv" for name in names}
+    files = {name: folder / "history.csv" for name, folder in networks.items()}
     return {n: list(csv.DictReader(f.read_text(encoding="utf-8").splitlines())) for n, f in files.items()}
 
 

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 from medseg.core.errors import MedsegError
 from medseg.core.run import Run
 from medseg.core.stage import Artifact
+from medseg.core.values import digest
 from medseg.data.cohort import Cohort, Fold, Split
 from medseg.data.plan import Plan
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction, Training, Transfer
-from medseg.learning.tracking import Tracking, finish_workflow
-from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all
+from medseg.learning.tracking import Tracking, finish_workflow, open_workflow
+from medseg.workflows.journey import Ingested, ingest_all, prepare_all
 from medseg.workflows.judging import headlines
 from medseg.workflows.looking import audit_cases
 from medseg.workflows.opening import open_cohort
 from medseg.workflows.outcome import Outcome
-from medseg.workflows.rivals import beside, several_rule
+from medseg.workflows.rivals import Beside, beside, joined, several_rule
 from medseg.workflows.settings import TrainSettings
-from medseg.workflows.transferring import adopted, carried_weights, check_fit, fitting_patch, with_twin
+from medseg.workflows.transferring import carried_weights, with_twin
 
 if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores
@@ -41,13 +42,19 @@ def train_folds(
     tracking: Tracking | None = None,
     weights: Artifact | None = None,
     transfer: Transfer | None = None,
+    firsts: Mapping[str, Artifact] | None = None,
 ) -> dict[str, tuple[Artifact, ...]]:
     """Train every fold, each trained on its own training cases and nothing else.
+
+    With several workers the folds are trained beside one another, each with its share of the cores: on CPUs,
+    and on a cluster.
 
     Parameters
     ----------
     weights : Artifact, optional
         What every training begins from (`transferring.carried_weights`), tuned as `transfer` says.
+    firsts : mapping, optional
+        Of a cascade: fold name -> model folder of the network that answers first.
 
     Returns
     -------
@@ -60,7 +67,12 @@ def train_folds(
     MedsegError
         A network could not be trained: there is nothing to judge without it.
     """
+    from medseg.stages.train import FIRST_NETWORK
+
     items = {f"fold{n}": _training_item(fold, prepared, weights) for n, fold in enumerate(split.folds)}
+    for fold, first in (firsts or {}).items():
+        items[fold] |= {FIRST_NETWORK: first}
+    tracking = _known(tracking or Tracking(), plan, training)
     more = {} if weights is None else {"transfer": transfer or Transfer()}
     names = network_names(split, plan, training)
     members = len(names["fold0"])
@@ -193,53 +205,40 @@ def cross_validate(
 def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM objects)."""
     from medseg.workflows.adapting import with_adaptation
+    from medseg.workflows.choosing import choose, choose_steps, keep_final
     from medseg.workflows.explaining import explain_worst
     from medseg.workflows.exporting import export_objects
+    from medseg.workflows.ground import Ground, configuration
+    from medseg.workflows.locked import open_test
     from medseg.workflows.reporting import report_training
-    from medseg.workflows.restoring import restored_weights
 
     cohort = open_cohort(settings.cohort, settings.task, run.quiet)
     split = settings.split
     parts = cohort.split(test=split.test, folds=split.folds, seed=split.seed)
     raw = ingest_all(run, cohort, settings.ingest)
     audit_cases(run, raw)
-    seen = raw.outside(parts.test)
-    weights = carried_weights(run, settings.transfer)
-    plan = _planned(run, seen, settings, weights, device)
-    weights = weights or restored_weights(run, raw, plan, settings, device)
-    check_fit(weights, plan, settings.transfer)
-    prepared = prepare_all(run, seen, plan)
-    models = train_folds(
-        run, prepared, parts, plan, settings.training, device=device, tracking=settings.watch(),
-        weights=weights, transfer=settings.transfer,
-    )  # fmt: skip
-    judges = held_out(parts, models, split.judges_test())
-    predicted = predict_cases(run, raw, judges, settings.prediction, device)
-    masks = postprocess_all(run, raw, predicted, settings.postprocessing)
-    scores = score_all(run, raw, masks, judges, settings.scoring)
+    ground = Ground(run, raw, parts, settings, device, carried_weights(run, settings.transfer))
+
+    found, chosen = choose(ground) if settings.candidates else (configuration(ground, run), Beside())
+    steps, tried = choose_steps(ground, found)
+    masks = postprocess_all(found.home, raw, found.predicted, steps)
+    scores = score_all(found.home, raw, masks, found.judges, settings.scoring)
+    keep_final(ground, found, steps, {**chosen.summary, **tried.summary})
+
+    opened = open_test(ground, found, steps)  # the test part, once everything is decided
     if settings.export:
-        export_objects(run, raw, masks, settings.export)
-    more = beside(run, raw, parts, plan, settings, predicted, scores)
-    looked = explain_worst(run, raw, judges, masks, scores, settings.explain, device)
-    outcome = report_training(run, raw, parts, plan, settings, masks, scores, more, looked)
+        export_objects(run, raw, {**masks, **opened.masks}, settings.export)
+    rival = beside(run, raw, parts, found.plan, settings, found.predicted, scores)
+    looked = explain_worst(run, raw, found.judges, masks, scores, settings.explain, device)
+    more = joined(chosen, tried, opened.said, rival)
+    outcome = report_training(
+        run, raw, parts, found.plan, settings, masks, scores, more, looked, found.networks
+    )
     outcome = with_adaptation(run, settings, outcome, device)
-    if weights is None or not settings.transfer.twin:
+    if found.begun is None or not settings.transfer.twin:
         return outcome
-    return with_twin(run, raw, prepared, parts, plan, settings, device, outcome)
-
-
-def _planned(
-    run: Run, seen: Ingested, settings: TrainSettings, weights: Artifact | None, device: str
-) -> Plan:
-    """The plan; with carried weights that tell their network, one for that network."""
-    choices = settings.choices(device)
-    plan = make_plan(run, seen, **choices)
-    if not (taken := adopted(weights, settings, plan)):
-        return plan
-    plan = make_plan(run, seen, **choices | taken)
-    if patch := fitting_patch(plan):
-        plan = make_plan(run, seen, **choices | taken | {"patch": patch})
-    return plan
+    prepared, same = ground.prepared(found.plan, found.home), settings.but(postprocessing=steps)
+    return with_twin(run, raw, prepared, parts, found.plan, same, device, outcome)
 
 
 def _training_item(fold: Fold, prepared: Mapping[str, Artifact], weights: Artifact | None) -> dict[str, Any]:
@@ -261,11 +260,27 @@ def _trained(
     from medseg.stages.train import train
 
     shared = {"plan": plan, "training": training, "device": device, "tracking": tracking or Tracking()}
-    made = run.map(train, items, **shared, **more)  # a key knows of weights only where there are some
+    if spread := _beside_one_another(run, len(items), device):
+        open_workflow(tracking, run.root)
+    made = run.at("", spread=spread).map(train, items, **shared, **more)  # a key knows of weights it has
     if made.failed:
         failure = next(iter(made.failed.values()))
         raise MedsegError(f"training of {failure.item} ended early", evidence=failure.message)
     return {name: artifact.part("model") for name, artifact in made.items()}
+
+
+def _beside_one_another(run: Run, trainings: int, device: str) -> bool:
+    """Whether trainings are sent to workers: on a cluster, and where no GPU is filled by one alone."""
+    if trainings < 2 or run.workers in (None, 0, 1):
+        return False
+    from medseg.learning.devices import hardware
+
+    return str(run.workers).startswith("dask:") or hardware(device) == "cpu"
+
+
+def _known(tracking: Tracking, plan: Plan, training: Training) -> Tracking:
+    """Tracking that knows all networks of a workflow to be of one, though their seeds differ."""
+    return tracking if tracking.mark else tracking.but(mark=digest([plan, training])[:32])
 
 
 def _load(models: Mapping[str, tuple[Artifact, ...]]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import ceil, prod
 from pathlib import Path
@@ -215,12 +215,12 @@ def with_twin(
     return replace(outcome, text=text, summary={**outcome.summary, "twin": done.summary})
 
 
-def account_of(run: Run, names: list[str]) -> dict[str, str]:
+def account_of(networks: Iterable[Path]) -> dict[str, str]:
     """What the first model card says of the weights it began from, in words; empty for fresh weights."""
     from medseg.learning.account import Account
 
-    for name in names:
-        card = read_json(run.root / "train" / name / "model" / "card.json")
+    for folder in networks:
+        card = read_json(folder / "model" / "card.json")
         if found := card.get("start"):
             return Account.model_validate({k: v for k, v in found.items() if k != "share"}).words()
     return {}

@@ -1,0 +1,185 @@
+"""What cross-validation decides: the configuration, and mask steps that pay. The test part stays locked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from medseg.core.errors import MedsegError
+from medseg.core.files import write_json
+from medseg.core.values import nearest
+from medseg.data.plan import Plan
+from medseg.imaging.masks import Postprocessing, Step
+from medseg.learning.tracking import finish_workflow
+from medseg.workflows import training as road
+from medseg.workflows.cascading import coarse_first
+from medseg.workflows.ground import Configuration, Ground, configuration, together
+from medseg.workflows.judging import headlines
+from medseg.workflows.rivals import Beside
+
+log = logging.getLogger("medseg")
+
+CHOICE = "choice.json"
+HOMES = "candidates"
+BUILT_IN = ("3d", "2d", "cascade")
+_SIDE = 16
+_LARGEST = 512
+
+
+def choose(ground: Ground) -> tuple[Configuration, Beside]:
+    """Train each candidate on the same folds, and take the one the rule of `choose_best` names.
+
+    Each lies in ``candidates/<name>`` with its plan, models and ``scores.csv``; what was decided, and why, in
+    ``choice.json``.
+
+    Raises
+    ------
+    MedsegError
+        A single fold (nothing is cross-validated), or a candidate that nobody knows.
+    """
+    from medseg.evaluation.choice import choose_best
+
+    settings = ground.settings
+    _check(settings.candidates, settings.split.folds)
+    found: dict[str, Configuration] = {}
+    for name in _simple_first(settings.candidates):
+        home = ground.run.at(f"{HOMES}/{name}")
+        log.info("candidate    %s", name)
+        if "+" in name:
+            found[name] = together(ground, home, name, [found[part] for part in name.split("+")])
+        else:
+            choices = settings.candidates.get(name) or _choices(ground, name)
+            found[name] = configuration(ground, home, name, **choices)
+    asked = {name: found[name] for name in settings.candidates}
+    rows = {name: _scored(ground, name, one) for name, one in asked.items()}
+    how = settings.scoring.but(confidence=settings.choosing.confidence)
+    costs = {name: one.cost for name, one in asked.items()}
+    decided = choose_best(rows, costs, how, settings.choosing.metric)
+    write_json(ground.run.root / CHOICE, decided)
+    return found[decided["chosen"]], said_of_choice(decided)
+
+
+def choose_steps(ground: Ground, found: Configuration) -> tuple[Postprocessing, Beside]:
+    """Mask steps: those of the recipe, else those that pay on the masks of cases not seen in training."""
+    from medseg.evaluation.choice_steps import choose_steps as decide
+    from medseg.evaluation.choice_steps import options_for, said_of_steps
+    from medseg.stages.postprocess import read_tries, try_steps
+
+    settings, raw = ground.settings, ground.raw
+    if settings.postprocessing.steps or not settings.choosing.steps or found.plan.task != "segmentation":
+        return settings.postprocessing, Beside()
+    if not settings.split.cross_validates:
+        said = "none was tried: a single fold leaves no predictions of cases that were not trained on"
+        return Postprocessing(), Beside((), {"Mask steps": {"kept": said}}, {"steps": {"note": said}})
+    options = options_for(raw.cohort.labels, _typical_ml(found.plan))
+    items = {case: (mask, raw[case]) for case, mask in found.predicted.items() if case in raw}
+    how = {"labels": raw.cohort.labels, "options": options, "scoring": settings.scoring}
+    tried = found.home.map(try_steps, items, **how)
+    tries = [row for artifact in tried.values() for row in read_tries(artifact)]
+    decided = decide(tries, options, settings.scoring, settings.choosing.confidence)
+    write_json(ground.run.root / "steps.json", decided)
+    steps = tuple(Step.model_validate(step) for step in decided["steps"])
+    lines = list(said_of_steps(decided))
+    facts = {f"kept {n}": line for n, line in enumerate(lines, 1)} | {"rule": decided["rule"]}
+    each, together_ = 100 * decided["confidence"], 100 * decided["confidence_of_all"]
+    facts["intervals"] = f"{each:.4g} % each, {together_:g} % of all together"
+    console = tuple(f"  mask steps: {line}" for line in lines)
+    return Postprocessing(steps=steps), Beside(console, {"Mask steps": facts}, {"steps": decided})
+
+
+def keep_final(
+    ground: Ground, found: Configuration, steps: Postprocessing, choice: Mapping[str, Any]
+) -> None:
+    """``final/model``: the models and the mask steps that go with them, to be carried away as one folder."""
+    from medseg.stages.final import final
+
+    root = ground.run.root
+    names = {name.replace(" ", "-"): folder / "model" for name, folder in found.networks.items()}
+    by_path = {model.path: model for model in found.everyone}
+    item = {name: by_path[folder] for name, folder in names.items()}
+    trained = {name: folder.relative_to(root).as_posix() for name, folder in names.items()}
+    made = ground.run.map(final, {"model": item}, trained=trained, postprocessing=steps, choice=dict(choice))
+    if made.failed:
+        raise MedsegError("the models could not be gathered", evidence=made.failed["model"].message)
+
+
+def said_of_choice(decided: Mapping[str, Any]) -> Beside:
+    """The choice in lines for the console, a block for the report, and whole for the summary."""
+    metric, lines, facts = decided["metric"], [], {}
+    for row in decided["candidates"]:
+        gap, ci = row["best_less_this"], row["ci"]
+        text = f"{metric} {row['mean']:.4f}" + (f" [{ci[0]:.4f}, {ci[1]:.4f}]" if ci else "")
+        if gap is not None:
+            limits = f" [{gap['ci'][0]:+.4f}, {gap['ci'][1]:+.4f}]" if gap["ci"] else ""
+            text += f", best less this {gap['difference']:+.4f}{limits}"
+        text += f", {row['networks']} network{'s' * (row['networks'] > 1)} of {row['weights']:,} weights"
+        facts[row["name"]] = text
+        mark = "*" if row["name"] == decided["chosen"] else " "
+        lines.append(f"  {mark} {row['name']:<12} {text}")
+    said = f"{decided['chosen']}: {decided['reason']}"
+    lines = ["candidates, cross-validated on the same folds:", *lines, f"  chosen: {said}"]
+    block = {**facts, "chosen": said, "rule": decided["rule"]}
+    return Beside(tuple(lines), {"Choice of the configuration": block}, {"choice": dict(decided)})
+
+
+def _check(candidates: Mapping[str, Any], folds: int) -> None:
+    if folds < 2:
+        raise MedsegError(
+            "candidates are compared by cross-validation, and a single fold has none",
+            mend="set split.folds=5, or leave candidates out",
+        )
+    known = [*BUILT_IN, *(name for name, choices in candidates.items() if choices)]
+    for name in candidates:
+        for part in name.split("+"):
+            if part not in known:
+                guess = nearest(part, known)
+                raise MedsegError(
+                    f"there is no candidate '{part}'",
+                    evidence=f"known: {', '.join(known)}, and several joined by +",
+                    mend=f"did you mean '{guess}'?" if guess else "give it choices of the plan",
+                )
+
+
+def _simple_first(candidates: Mapping[str, Any]) -> list[str]:
+    """All that must be trained, then what is made of it."""
+    parts = [part for name in candidates for part in name.split("+")]
+    return list(dict.fromkeys([*parts, *candidates]))
+
+
+def _choices(ground: Ground, name: str) -> dict[str, Any]:
+    """The choices of the plan that make a built-in candidate."""
+    home = ground.run.at(f"{HOMES}/{name}")
+    if name == "3d":
+        return _without_cascade(ground)
+    plan = ground.planned(home, **_without_cascade(ground))
+    if name == "2d":
+        return {**_without_cascade(ground), "patch": flat_patch(plan)}
+    return {"cascade": coarse_first(plan)}
+
+
+def _without_cascade(ground: Ground) -> dict[str, Any]:
+    return {"cascade": "none"}
+
+
+def flat_patch(plan: Plan) -> tuple[int, int, int]:
+    """The patch of a 2-D plan: a slice of the median image, rounded up to multiples of 16, at most 512."""
+    shape, spacing = (plan.fingerprint[name]["median"] for name in ("shape", "spacing_mm"))
+    sides = [n * mm / to for n, mm, to in zip(shape, spacing, plan.spacing_mm, strict=True)]
+    i, j = (min(_LARGEST, -(-round(side) // _SIDE) * _SIDE) for side in sides[:2])
+    return i, j, 1
+
+
+def _typical_ml(plan: Plan) -> dict[str, float]:
+    """The median volume of each label among the training cases, by its value."""
+    return {value: float(cell["median"]) for value, cell in plan.fingerprint.get("volume_ml", {}).items()}
+
+
+def _scored(ground: Ground, name: str, found: Configuration) -> list[dict[str, Any]]:
+    """The rows of a candidate: ``candidates/<name>/scores.csv``."""
+    scores = road.score_all(found.home, ground.raw, found.predicted, found.judges, ground.settings.scoring)
+    scores.to_csv(found.home.root / "scores.csv")
+    summary = scores.summary()
+    write_json(found.home.root / "summary.json", summary)
+    finish_workflow(ground.watch(found.home, name), found.home.root, headlines(summary))
+    return scores.rows
