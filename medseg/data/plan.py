@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from medseg.core.values import Value
 from medseg.data.cohort import Task
-from medseg.imaging.labels import Labels
+from medseg.imaging.labels import Labels, membership, values_of
 
 IMAGE, MASK = "image", "mask"
 """Regions that are no channel: the whole image, and the foreground of the reference."""
@@ -36,6 +38,8 @@ class Preparation(Value):
     spacing_mm: TripleMm
     intensity: dict[str, Intensity]
     label_values: tuple[int, ...] = ()
+    ignore: int | None = None
+    """Value of references that marks voxels nobody knows."""
     classes: tuple[str, ...] = ()
     whole: Triple | None = None
     """Classification: images larger than this many voxels are shrunk until they fit, in proportion."""
@@ -81,6 +85,8 @@ class Plan(Value):
     task: Task = "segmentation"
     channels: tuple[str, ...]
     labels: Labels = ()
+    ignore: int | None = Field(default=None, ge=1, le=65535)
+    """Value of references that marks voxels nobody knows: no loss is taken there, and no score."""
     classes: tuple[str, ...] = ()
     multilabel: bool = False
     """Whether a case may have several classes, or none: each has a probability of its own."""
@@ -121,7 +127,8 @@ class Plan(Value):
             channels=self.channels,
             spacing_mm=self.spacing_mm,
             intensity=self.intensity,
-            label_values=tuple(label.value for label in self.labels),
+            label_values=values_of(self.labels),
+            ignore=self.ignore,
             classes=self.classes,
             whole=self.patch if self.task == "classification" else None,
             region=self.region if self.task == "classification" else IMAGE,
@@ -129,6 +136,17 @@ class Plan(Value):
         )
 
     @property
+    def overlapping(self) -> bool:
+        """Whether the labels are regions that may overlap: a probability for each, none for background."""
+        return self.task == "segmentation" and any(label.region for label in self.labels)
+
+    @property
     def outputs(self) -> int:
-        """Number of network outputs: background and labels, or classes."""
-        return len(self.classes) if self.task == "classification" else len(self.labels) + 1
+        """Number of network outputs: background and labels, or regions, or classes."""
+        if self.task == "classification":
+            return len(self.classes)
+        return len(self.labels) + (0 if self.overlapping else 1)
+
+    def membership(self) -> NDArray[np.bool_]:
+        """Which label each class index of a prepared reference belongs to: ``[indices, labels]``."""
+        return membership(self.labels)

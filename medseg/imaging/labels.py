@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from medseg.core.errors import MedsegError
@@ -23,14 +25,34 @@ class Code(Value):
 TISSUE = Code(value="85756007", meaning="Tissue")
 
 
+IGNORE = "ignore"
+"""Name of the value that marks voxels of a reference nobody knows: no label, left out of loss and scores."""
+_MOST_REGIONS = 12
+
+
 class Label(Value):
-    """One foreground label of a mask; 0 is always background and is never listed."""
+    """One foreground label of a mask; 0 is always background and is never listed.
+
+    A label may be a region: all voxels that have one of several values. Regions may overlap (a tumour and
+    its core); `value` then is the one a voxel gets that lies in the region and in no smaller one.
+    """
 
     value: int = Field(ge=1, le=65535)
     name: str = Field(min_length=1, max_length=64)
     category: Code = TISSUE
     type: Code = TISSUE
     colour: str = Field(default="", pattern=r"^(#[0-9a-fA-F]{6})?$")
+    region: tuple[int, ...] = ()
+    """Values that belong to it, where these are not its own value alone."""
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Values of a mask that belong to the label."""
+        return self.region or (self.value,)
+
+    def within(self, array: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
+        """Which voxels of a mask (any shape) belong to the label."""
+        return np.isin(array, self.values) if len(self.values) > 1 else array == self.values[0]
 
     def shown_colour(self) -> str:
         """``#rrggbb``: the label's own colour, or one from a palette by its value."""
@@ -50,7 +72,7 @@ def labels(**values: int) -> Labels:
 
 
 def parse_labels(text: str) -> Labels:
-    """Labels from ``kidney=1,tumour=2``, as the command line writes them.
+    """Labels from ``kidney=1,tumour=2``, as the command line writes them; regions as ``both=1+2``.
 
     Raises
     ------
@@ -59,10 +81,59 @@ def parse_labels(text: str) -> Labels:
     """
     try:
         pairs = [part.split("=") for part in text.split(",") if part.strip()]
-        named = [{"name": name.strip(), "value": int(value)} for name, value in pairs]
+        named = {name.strip(): [int(value) for value in values.split("+")] for name, values in pairs}
     except ValueError as error:
         raise MedsegError(f"labels '{text}' cannot be read", mend="write them as name=1,other=2") from error
-    return checked(validated(Label, label) for label in named)
+    if len(named) < len(pairs):
+        raise MedsegError("labels share a name", evidence=text)
+    return named_labels(named)
+
+
+def named_labels(named: Mapping[str, int | Sequence[int]]) -> Labels:
+    """Labels from ``{"kidney": 1}``; regions as soon as one has several values: ``{"both": [1, 2], ...}``.
+
+    Raises
+    ------
+    MedsegError
+        A value given twice; of regions, one that has no voxel of its own (it is the union of smaller ones).
+    """
+    several = {n: (v,) if isinstance(v, int) else tuple(dict.fromkeys(v)) for n, v in named.items()}
+    ignored = {n: v for n, v in several.items() if n == IGNORE}
+    regions = {n: v for n, v in several.items() if n != IGNORE}
+    if all(len(values) == 1 for values in regions.values()):
+        return checked(validated(Label, {"value": v[0], "name": n}) for n, v in several.items())
+    if len(regions) > _MOST_REGIONS:
+        raise MedsegError(f"there may be {_MOST_REGIONS} regions at most", evidence=f"{len(regions)} given")
+    found = [{"name": n, "value": _own_value(n, regions), "region": v} for n, v in regions.items()]
+    found += [{"name": n, "value": v[0]} for n, v in ignored.items()]
+    return checked(validated(Label, label) for label in found)
+
+
+def values_of(labels: Labels) -> tuple[int, ...]:
+    """All values of a mask that belong to one of the labels, in rising order."""
+    return tuple(sorted({value for label in labels for value in label.values}))
+
+
+def membership(labels: Labels) -> NDArray[np.bool_]:
+    """Which label each value belongs to: ``[1 + values, labels]``, background first, then `values_of`."""
+    rows = [[value in label.values for label in labels] for value in (0, *values_of(labels))]
+    return np.array(rows, bool).reshape(len(rows), len(labels))
+
+
+def painting(labels: Labels) -> NDArray[np.unsignedinteger]:
+    """Value of a voxel by the regions it is said to lie in: index ``sum(2 ** n)`` over these.
+
+    It is the value that lies in just these regions (a region's own before others); where there is none, what
+    was said contradicts itself, and the smallest region among them decides.
+    """
+    table = np.zeros(2 ** len(labels), np.uint8 if max(values_of(labels), default=0) <= 255 else np.uint16)
+    inner = sorted(range(len(labels)), key=lambda n: len(labels[n].values))
+    for code in range(1, len(table)):
+        table[code] = next(labels[n].value for n in inner if code >> n & 1)
+    own = {label.value for label in labels}
+    for value in sorted(values_of(labels), key=lambda v: (v in own, -v)):
+        table[sum(2**n for n, label in enumerate(labels) if value in label.values)] = value
+    return table
 
 
 def checked(found: Iterable[Label]) -> Labels:
@@ -74,3 +145,18 @@ def checked(found: Iterable[Label]) -> Labels:
         if twice:
             raise MedsegError(f"labels share a {field}", evidence=", ".join(twice))
     return ordered
+
+
+def _own_value(name: str, regions: Mapping[str, Sequence[int]]) -> int:
+    """The value of a region that lies in as few others as any, and in none that is smaller."""
+    smaller = {v for n, values in regions.items() if len(values) < len(regions[name]) for v in values}
+    smaller |= {
+        v for n, values in regions.items() if n != name and set(values) == set(regions[name]) for v in values
+    }
+    own = [v for v in regions[name] if v not in smaller]
+    if not own:
+        raise MedsegError(
+            f"region '{name}' has no voxel of its own: smaller regions hold all its values",
+            mend="leave it out of the labels, and measure it with scoring.regions",
+        )
+    return min(own, key=lambda v: (sum(v in values for values in regions.values()), v))

@@ -96,7 +96,7 @@ def fourier(given: Given) -> None:
     from medseg.learning.fourier import Fourier
 
     settings = given.settings
-    loss = loss_of(given.plan, settings.training.loss)
+    loss = loss_of(given.plan, settings.training.loss, settings.training.loss_settings)
     _trained(given, Fourier(_stream(given), loss, settings.share, settings.weight or 1.0))
 
 
@@ -136,7 +136,8 @@ def _taught(given: Given, teacher: Model, learnt: Sequence[PreparedCase], out: P
     if not given.source:
         _train(given, teacher, learnt, out, ())
         return
-    loss = loss_of(given.plan, given.settings.training.loss)
+    training = given.settings.training
+    loss = loss_of(given.plan, training.loss, training.loss_settings)
     term = PseudoLabels(_stream(given, learnt), loss, given.settings.weight or 1.0)
     _train(given, teacher, given.source, out, [term])
 

@@ -1,16 +1,27 @@
-"""Losses by name: ``(logits, target) -> scalar``. Dotted names of your own work in their place."""
+"""Losses by name: ``(logits, target) -> scalar``. Dotted names of your own work in their place.
+
+This file makes them fit: to the several logits of deep supervision, to voxels nobody knows, to regions that
+overlap, to arguments of a recipe. What they compute stands in `losses_overlap` and `losses_shape`.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medseg.core.errors import MedsegError
 from medseg.core.registry import look_up
 from medseg.data.cohort import Task
 from medseg.data.plan import Plan
+from medseg.learning import losses_overlap, losses_shape
+from medseg.learning.arguments import check_arguments
+from medseg.learning.losses_overlap import cross_entropy, soft_dice
 from medseg.learning.unet import nearest_targets
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -19,27 +30,58 @@ DEFAULT_LOSS: Mapping[Task, str] = {"segmentation": "dice_ce", "classification":
 
 IGNORED = 255
 """Voxels with this value in a target count for nothing: nobody knows what they are."""
-_SMOOTH = 1e-5
 _SURE = 50.0
 
+LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "dice_ce": losses_overlap.dice_ce,
+    "dice": soft_dice,
+    "cross_entropy": cross_entropy,
+    "focal": losses_overlap.focal,
+    "dice_focal": losses_overlap.dice_focal,
+    "generalized_dice": losses_overlap.generalized_dice,
+    "tversky": losses_overlap.tversky,
+    "focal_tversky": losses_overlap.focal_tversky,
+    "unified_focal": losses_overlap.unified_focal,
+    "cldice": losses_shape.cldice,
+    "boundary": losses_shape.boundary,
+    "hausdorff": losses_shape.hausdorff,
+}
 
-def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus the soft Dice of each label over the whole batch, averaged over the labels in it.
 
-    Over the batch, because a patch without a label would otherwise weigh as much as one full of it; a
-    label that is nowhere in the batch has no Dice and is left to the cross-entropy. 0 without any.
-    ``logits [B, L, I, J, K]``, ``target [B, I, J, K]`` class indices.
+def loss_of(plan: Plan, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Loss:
+    """The loss called `name`, or that of the plan: by its task, its several classes and their weights.
+
+    Parameters
+    ----------
+    settings : mapping, optional
+        Arguments of the loss. One that asks for ``spacing_mm`` is given the plan's.
+
+    Raises
+    ------
+    MedsegError
+        An unknown name or argument, or weights that are not one a label.
     """
-    probability, truth = _foreground(logits, target)
-    axes = (0, *range(2, logits.ndim))
-    both = (probability * truth).sum(axes)
-    size = probability.sum(axes) + truth.sum(axes)
-    return _mean_present(1 - 2 * both / (size + _SMOOTH), truth, axes)
+    if name is None and plan.task == "classification" and (plan.multilabel or plan.balance == "loss"):
+        return weighed(plan.class_weights or [1.0] * len(plan.classes), plan.multilabel)
+    called = name or DEFAULT_LOSS[plan.task]
+    function, given = look_up(LOSSES, called, "loss"), dict(settings or {})
+    check_arguments(f"loss '{called}'", function, given, own=2)
+    _check_weights(called, given.get("weights"), plan)
+    if "spacing_mm" in inspect.signature(function).parameters:
+        given.setdefault("spacing_mm", plan.spacing_mm)
+    single = partial(function, **given)
+    return supervised(of_regions(single, plan) if plan.overlapping else without_ignored(single))
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy; images ``[B, L]`` or voxels ``[B, L, I, J, K]``."""
-    return functional.cross_entropy(logits.float(), target)
+def find_loss(name: str | None, task: Task) -> Loss:
+    """The loss called `name`, or the task's own, made to take deep supervision's list of logits.
+
+    Raises
+    ------
+    MedsegError
+        An unknown name.
+    """
+    return supervised(without_ignored(look_up(LOSSES, name or DEFAULT_LOSS[task], "loss")))
 
 
 def weighed(weights: Sequence[float], multilabel: bool) -> Loss:
@@ -54,57 +96,8 @@ def weighed(weights: Sequence[float], multilabel: bool) -> Loss:
     return loss
 
 
-def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice."""
-    return cross_entropy(logits, target) + soft_dice(logits, target)
-
-
-def focal(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy with each voxel weighted by how wrong it still is: ``(1 - p) ** gamma``."""
-    logs = functional.log_softmax(logits.float(), dim=1).gather(1, target[:, None])
-    return -((1 - logs.exp()) ** gamma * logs).mean()
-
-
-def dice_focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal loss plus soft Dice: for lesions that are a small part of the image."""
-    return focal(logits, target) + soft_dice(logits, target)
-
-
-def tversky(logits: Tensor, target: Tensor, surplus: float = 0.3, missed: float = 0.7) -> Tensor:
-    """Tversky loss plus cross-entropy: as Dice, but a missed voxel weighs more than a surplus one."""
-    probability, truth = _foreground(logits, target)
-    axes = (0, *range(2, logits.ndim))
-    both = (probability * truth).sum(axes)
-    wrong = surplus * (probability * (1 - truth)).sum(axes) + missed * ((1 - probability) * truth).sum(axes)
-    return cross_entropy(logits, target) + _mean_present(1 - both / (both + wrong + _SMOOTH), truth, axes)
-
-
-LOSSES: Mapping[str, Loss] = {
-    "dice_ce": dice_ce,
-    "dice": soft_dice,
-    "cross_entropy": cross_entropy,
-    "focal": focal,
-    "dice_focal": dice_focal,
-    "tversky": tversky,
-}
-
-
-def loss_of(plan: Plan, name: str | None = None) -> Loss:
-    """The loss called `name`, or that of the plan: by its task, its several classes and their weights."""
-    if name is None and plan.task == "classification" and (plan.multilabel or plan.balance == "loss"):
-        return weighed(plan.class_weights or [1.0] * len(plan.classes), plan.multilabel)
-    return find_loss(name, plan.task)
-
-
-def find_loss(name: str | None, task: Task) -> Loss:
-    """The loss called `name`, or the task's own, made to take deep supervision's list of logits.
-
-    Raises
-    ------
-    MedsegError
-        An unknown name.
-    """
-    single = without_ignored(look_up(LOSSES, name or DEFAULT_LOSS[task], "loss"))
+def supervised(single: Loss) -> Loss:
+    """A loss of one set of logits for a list of them: each half as heavy as the one before it."""
 
     def loss(logits: Tensor | list[Tensor], target: Tensor) -> Tensor:
         if isinstance(logits, Tensor):
@@ -132,13 +125,29 @@ def without_ignored(loss: Loss) -> Loss:
     return masked
 
 
-def _foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and one-hot reference of the labels, without background: ``[B, L - 1, I, J, K]``."""
-    truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:]
-    return logits.float().softmax(1)[:, 1:], truth.float()
+def of_regions(loss: Loss, plan: Plan) -> Loss:
+    """A loss of regions that overlap, for targets that hold the index of a value a voxel.
+
+    `loss` is given 0 and 1 for each region. Voxels that are `IGNORED` are rightly called outside of all.
+    """
+    members = torch.from_numpy(plan.membership())
+
+    def regional(logits: Tensor, target: Tensor) -> Tensor:
+        ignored = target == IGNORED
+        table = members.to(logits.device, logits.dtype)
+        truth = table[target.masked_fill(ignored, 0)].movedim(-1, 1)
+        return loss(logits.masked_fill(ignored[:, None], -_SURE), truth)
+
+    return regional
 
 
-def _mean_present(costs: Tensor, truth: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Mean of the labels' costs over those that are in the batch; 0 when none is."""
-    present = truth.sum(axes) > 0
-    return (costs * present).sum() / present.sum().clamp(min=1)
+def _check_weights(name: str, weights: Sequence[float] | None, plan: Plan) -> None:
+    if weights is None:
+        return
+    names = [label.name for label in plan.labels] or list(plan.classes)[1:]
+    if not isinstance(weights, list | tuple) or len(weights) != len(names) or min(weights) <= 0:
+        raise MedsegError(
+            f"loss '{name}' needs a positive weight for each label",
+            evidence=f"{weights} for {', '.join(names)}",
+            mend="background has weight 1; give the others in this order",
+        )

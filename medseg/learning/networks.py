@@ -6,16 +6,14 @@ Every network takes ``[B, C, I, J, K]`` (K = 1 in 2-D). For segmentation it give
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from medseg.core.errors import MedsegError
 from medseg.core.registry import look_up
-from medseg.core.values import nearest
 from medseg.data.plan import Plan
 from medseg.learning import classifiers
+from medseg.learning.arguments import check_arguments
 from medseg.learning.cascade import Second, inner_plan
 from medseg.learning.devices import channels_last
 from medseg.learning.joint import joint_unet
@@ -37,7 +35,7 @@ def build_network(plan: Plan) -> nn.Module:
     if plan.cascade is not None:
         return Second(build_network(inner_plan(plan)), len(plan.channels))
     function = look_up(NETWORKS, plan.network, "network")
-    _check_arguments(function, plan)
+    check_arguments(f"network '{plan.network}'", function, plan.network_arguments, own=1)
     return _channels_last(function(plan, **plan.network_arguments))
 
 
@@ -82,18 +80,3 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "slices_lstm": slices_lstm,
     "slices_attention": slices_attention,
 }
-
-
-def _check_arguments(function: Callable[..., nn.Module], plan: Plan) -> None:
-    """Refuse an argument the function cannot take, before anything is built."""
-    known = inspect.signature(function).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
-        return
-    for name in plan.network_arguments:
-        if name not in known:
-            guess = nearest(name, list(known)[1:])
-            raise MedsegError(
-                f"network '{plan.network}' has no argument '{name}'",
-                evidence=f"arguments: {', '.join(list(known)[1:])}",
-                mend=f"did you mean '{guess}'?" if guess else None,
-            )
