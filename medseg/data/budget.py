@@ -18,6 +18,13 @@ NOMINAL_PER_CORE = 60.0
 """1e9 operations a second a core, where nothing was measured: convolutions forward and backward, float32,
 AVX-512, channels last, the whole training loop."""
 NOMINAL_GPU = 10_000.0
+BASE_GB = {"cpu": 0.35, "gpu": 0.05}
+"""Python, torch and MONAI, before anything is trained."""
+VALUE_BYTES = {"float32": 10.8, "bfloat16": 6.6}
+"""Measured: bytes that training keeps of each value that a convolution gives, its norm's share included."""
+_VOXEL_BYTES, _WEIGHT_BYTES = (40, 32), 20
+"""Of a patch's voxel, a channel and a class of it: window, augmentation, logits, losses. Of a weight: itself,
+gradient, both moments, average."""
 
 
 class Budget(Value):
@@ -55,11 +62,6 @@ class Budget(Value):
         how = "measured" if self.rate_gflops else "the usual rate"
         return f"{self.rate:g} GFLOP/s on {self.device}, {how}"
 
-    @property
-    def patch_voxels(self) -> int:
-        """Voxels one patch may have."""
-        return 2**17 if self.device == "cpu" else int(2**21 * min(1.0, self.memory_gb / 16))
-
 
 def coarse_rate(gflops: float) -> float:
     """A measured rate, rounded to the nearest power of `STEP` (and to four digits)."""
@@ -70,6 +72,38 @@ def unet_gflop(patch: Sequence[int], arguments: Mapping[str, Any], inputs: int, 
     """Arithmetic of one patch in training: a forward pass and, twice as costly, the way back."""
     shape = (arguments["widths"], arguments["strides"], arguments["kernels"])
     return 3 * forward_gflop(patch, *shape, inputs, outputs)
+
+
+def unet_gb(
+    patch: Sequence[int],
+    batch: int,
+    arguments: Mapping[str, Any],
+    inputs: int,
+    outputs: int,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> float:
+    """Peak memory of training our U-Net, in GB: of the process on a CPU, of what is allocated on a GPU.
+
+    What every convolution and its norm leave for the way back, what a patch, its window and its logits take
+    at full size, and five copies of the weights; measured to about a tenth (benchmarks/RESULTS.md).
+    """
+    voxels, values, weights, before = float(np.prod(patch)), 0.0, 0.0, inputs
+    for level, width in enumerate(arguments["widths"]):
+        voxels /= float(np.prod(arguments["strides"][level]))
+        taps = float(np.prod(arguments["kernels"][level]))
+        last = level == len(arguments["widths"]) - 1
+        values += voxels * width * (2 if last else 6)
+        weights += taps * width * (before + width + (0 if last else 3 * width))
+        before = width
+    full = float(np.prod(patch)) * (_VOXEL_BYTES[0] * inputs + _VOXEL_BYTES[1] * outputs)
+    held = batch * (values * VALUE_BYTES[precision] + full) + _WEIGHT_BYTES * weights
+    return BASE_GB[device] + held / 1e9
+
+
+def voxel_bytes(width: int, inputs: int) -> float:
+    """What a voxel of a patch takes in training, about: all levels of a U-Net of a width together."""
+    return 6 * width * 4 / 3 * VALUE_BYTES["float32"] + 3 * _VOXEL_BYTES[0] * inputs
 
 
 def forward_gflop(

@@ -8,17 +8,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from medseg.core.errors import MedsegError
-from medseg.core.values import Value, nearest, validated
-from medseg.data import rules, rules_classes, rules_intensity
+from medseg.core.values import validated
+from medseg.data import overrides as overriding
+from medseg.data import rules, rules_classes, rules_intensity, rules_view
 from medseg.data.budget import Budget
 from medseg.data.cohort import Task
 from medseg.data.fingerprint import CaseFingerprint
-from medseg.data.plan import IMAGE, MASK, Balance, Plan, Spent
+from medseg.data.plan import IMAGE, MASK, Plan, Spent
 from medseg.imaging.labels import Labels
 
 _LOOKED_AT = ("region", "region_margin_mm")
-_CHOICES = ("spacing_mm", "intensity", "patch", "network", "network_arguments", "balance", "class_weights")
-_FREE = (*_CHOICES, "batch", "members", *_LOOKED_AT)
+_IN_PART = ("network_arguments", "intensity", "sampling")
+"""Choices of which a part may be set by hand: the rest of them is derived."""
 
 
 class Facts(Protocol):
@@ -53,31 +54,29 @@ def make_plan(
         Task, channels, labels, classes.
     overrides : mapping, optional
         Plan fields to fix (``{"patch": (64, 64, 1)}``): everything later in the order derives itself
-        again. `Budget` fields (``budget_minutes``, ``device``, ``cores``, ``memory_gb``) set what
-        may be spent.
+        again. `Budget` fields (``budget_minutes``, ``device``, ``cores``, ``memory_gb``,
+        ``rate_gflops``) set what may be spent.
 
     Raises
     ------
     MedsegError
-        No fingerprint, or an unknown override (the nearest name is proposed).
+        No fingerprint, an unknown override (the nearest name is proposed), or choices by hand that
+        do not go together or not into the memory.
     """
     if not fingerprints:
         raise MedsegError("a plan needs at least one case", mend="check ingest.csv for what was refused")
-    budget, fixed = _sorted_out(overrides or {})
+    budget, fixed = overriding.sorted_out(overrides or {})
     cases = [f for f in fingerprints if f.box is not None] or list(fingerprints)
     chosen: dict[str, Any] = {name: fixed[name] for name in _LOOKED_AT if name in fixed}
     why: dict[str, str] = dict.fromkeys(chosen, "set by hand")
     cases = [_looked_at(f, chosen) for f in cases]
-    order = _ORDER if cohort.task == "classification" else [o for o in _ORDER if o[0] not in _OF_CLASSES]
-    for name, rule in order:
-        if name in fixed and name != "network_arguments":
-            chosen[name], why[name] = fixed[name], "set by hand"
-        else:
+    for name, rule in _order(cohort, fixed):
+        if name not in fixed or name in _IN_PART:
             chosen[name], why[name] = rule(cases, cohort, chosen, budget)
-    if fixed.get("network_arguments"):
-        chosen["network_arguments"] = chosen["network_arguments"] | dict(fixed["network_arguments"])
-        why["network_arguments"] += f"; set by hand: {', '.join(fixed['network_arguments'])}"
-    return validated(
+        if name in fixed:
+            chosen[name], said = overriding.merged(name, fixed[name], chosen.get(name), chosen, cohort)
+            why[name] = why[name] + said if said else "set by hand"
+    plan = validated(
         Plan,
         dict(
             task=cohort.task, channels=cohort.channels, labels=cohort.labels, classes=cohort.classes,
@@ -85,6 +84,8 @@ def make_plan(
             fingerprint=summary(fingerprints), why=why, spent=_spent(budget), **chosen,
         ),
     )  # fmt: skip
+    overriding.refuse_misfits(plan, (overrides or {}).get("memory_gb"))
+    return plan
 
 
 _ORDER = (
@@ -97,10 +98,21 @@ _ORDER = (
     ("class_weights", rules_classes.class_weights),
     ("batch", rules.batch),
     ("members", rules.members),
+    ("sampling", rules_view.sampling),
+    ("cascade", rules_view.cascade),
 )
 
 
 _OF_CLASSES = ("balance", "class_weights")
+
+
+def _order(cohort: Facts, fixed: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The choices to make, one after another; those of classes where there are some and somebody asks."""
+    asked = [name for name in _OF_CLASSES if name in fixed]
+    if asked and not cohort.classes:
+        raise MedsegError(f"plan.{asked[0]} is for classes, and the cohort has none", mend="leave it out")
+    left_out = () if cohort.task == "classification" else set(_OF_CLASSES) - set(asked)
+    return [choice for choice in _ORDER if choice[0] not in left_out]
 
 
 def _spent(budget: Budget) -> Spent:
@@ -150,36 +162,3 @@ def _range(values: np.ndarray) -> dict[str, Any]:
 
 def _intensity_range(facts: Sequence[Any]) -> dict[str, float]:
     return {"low": min(f.low for f in facts), "high": max(f.high for f in facts)}
-
-
-def _sorted_out(overrides: Mapping[str, Any]) -> tuple[Budget, dict[str, Any]]:
-    """Split overrides into what may be spent and what is fixed; None means 'not set'."""
-    given = {k: v for k, v in overrides.items() if v is not None}
-    spend = {k: v for k, v in given.items() if k in Budget.model_fields}
-    fixed = {k: v for k, v in given.items() if k not in spend}
-    for name in fixed:
-        if name not in _FREE:
-            guess = nearest(name, [*_FREE, *Budget.model_fields])
-            raise MedsegError(
-                f"the plan has no choice '{name}'",
-                evidence=f"choices: {', '.join(_FREE)}",
-                mend=f"did you mean '{guess}'?" if guess else "take one of these names",
-            )
-    checked = validated(_Fixed, fixed).model_dump(exclude_none=True)
-    return validated(Budget, spend), checked
-
-
-class _Fixed(Value):
-    """Types of what may be fixed by hand, checked before any rule uses them."""
-
-    region: str | None = None
-    region_margin_mm: float | None = None
-    balance: Balance | None = None
-    class_weights: tuple[float, ...] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    patch: tuple[int, int, int] | None = None
-    batch: int | None = None
-    members: int | None = None
-    intensity: dict[str, Any] | None = None
-    network: str | None = None
-    network_arguments: dict[str, Any] | None = None

@@ -164,6 +164,15 @@ def zscore(values: Array, nonzero: float = 0.0) -> Array:
     return np.where(inside, scaled, np.float32(0)) if nonzero else scaled
 
 
+def percentile_zscore(values: Array, low: float, high: float) -> Array:
+    """Clip to the image's own percentiles ``low`` and ``high`` (0 to 100), then as `zscore`.
+
+    For a channel whose scale is another from image to image, with bright spots that would decide it.
+    """
+    ends = np.percentile(values, [low, high])
+    return zscore(np.clip(values, np.float32(ends[0]), np.float32(ends[1])))
+
+
 def window_zscore(values: Array, low: float, high: float, mean: float, sd: float) -> Array:
     """Clip to ``low..high`` (HU on CT), then subtract a fixed mean and divide by a fixed sd."""
     return (np.clip(values, low, high) - np.float32(mean)) / np.float32(sd)
@@ -182,6 +191,7 @@ def binary(values: Array, above: float) -> Array:
 INTENSITIES: Mapping[str, Callable[..., Array]] = {
     "binary": binary,
     "matched": matched,
+    "percentile_zscore": percentile_zscore,
     "zscore": zscore,
     "window_zscore": window_zscore,
     "window_unit": window_unit,

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data import rules_classes
-from medseg.data.budget import Budget, unet_gflop
+from medseg.data import rules_classes, rules_view
+from medseg.data.budget import BASE_GB, Budget, unet_gb, unet_gflop, voxel_bytes
 from medseg.data.fingerprint import CaseFingerprint
 from medseg.data.rules_networks import arguments_of
 
@@ -64,14 +64,20 @@ def patch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[An
         return tuple(_up(min(e, side), chosen["spacing_mm"], a) for a, e in enumerate(extent)), (
             "the whole image, shrunk where it is larger"
         )
-    full = tuple(_up(e, chosen["spacing_mm"], a) for a, e in enumerate(extent))
-    if np.prod(full) <= budget.patch_voxels:
-        return full, f"covers the median extent {_x(extent)}, rounded up for pooling"
-    sides = _equal_mm(extent, chosen["spacing_mm"], budget.patch_voxels)
+    flat = rules_view.thick_slices(cases, chosen["spacing_mm"])
+    seen = (*extent[:2], 1) if flat else extent
+    most = patch_voxels(budget, len(cohort.channels))
+    full = tuple(_up(e, chosen["spacing_mm"], a) for a, e in enumerate(seen))
+    why = [flat] if flat else []
+    if np.prod(full) <= most:
+        return full, "; ".join([*why, f"covers the median extent {_x(seen)}, rounded up for pooling"])
+    sides = _equal_mm(seen, chosen["spacing_mm"], most)
     down = tuple(_down(s, chosen["spacing_mm"], a) for a, s in enumerate(sides))
-    return down, (
-        f"median extent {_x(extent)} is more than {budget.patch_voxels} voxels: equal sides in mm within that"
+    why.append(
+        f"median extent {_x(seen)} is more than {most} voxels, what {budget.device} and "
+        f"{budget.memory_gb:g} GB allow: equal sides in mm within that"
     )
+    return down, "; ".join(why)
 
 
 def network(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
@@ -89,18 +95,18 @@ def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget)
     strides, kernels = levels(chosen["patch"], chosen["spacing_mm"])
     if chosen["network"] not in UNETS:
         return arguments_of(chosen["network"], chosen["patch"], budget.device, strides, kernels)
-    slices = _slices(cases, chosen)
-    wanted = _WANTED_PATCHES * slices
+    wanted = _WANTED_PATCHES * _slices(cases, chosen)
     base, gflop, arguments = WIDTHS[-1], 0.0, {}
     for base in WIDTHS:
         arguments = {"widths": widths(base, len(strides)), "strides": strides, "kernels": kernels}
         gflop = _training_gflop(arguments, cohort, chosen)
-        if gflop * wanted <= budget.gflop:
+        if gflop * wanted <= budget.gflop and _fits(arguments, 2, cohort, chosen, budget):
             break
     return arguments, (
         f"{len(strides)} levels, halving an axis while it keeps {MIN_SIDE} voxels and is not coarser than "
         f"twice the finest; width {base}: the widest of {', '.join(map(str, sorted(WIDTHS)))} that sees "
-        f"{wanted} patches at {gflop:.3g} GFLOP each in {budget.minutes:g} minutes at {budget.said}"
+        f"{wanted} patches at {gflop:.3g} GFLOP each in {budget.minutes:g} minutes at {budget.said}, and "
+        f"trains two patches in {budget.memory_gb:g} GB"
     )
 
 
@@ -132,8 +138,25 @@ def batch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[An
     if cohort.task == "classification":
         return rules_classes.batch(cases, cohort, chosen, budget)
     aim = _STEP_VOXELS[budget.device]
-    size = int(np.clip(aim // voxels, 2, 32))
-    return size, f"about {aim} voxels a step, from 2 to 32 patches"
+    wanted = size = int(np.clip(aim // voxels, 2, 32))
+    arguments = chosen["network_arguments"]
+    while chosen["network"] in UNETS and size > 2 and not _fits(arguments, size, cohort, chosen, budget):
+        size -= 1
+    less = f"; {size} of {wanted} fit into {budget.memory_gb:g} GB" if size < wanted else ""
+    return size, f"about {aim} voxels a step, from 2 to 32 patches{less}"
+
+
+def patch_voxels(budget: Budget, inputs: int) -> int:
+    """Voxels one patch may have: what a step of two pays off with, and what memory holds of a usual width."""
+    usual = 16 if budget.device == "cpu" else 32
+    most = 2**17 if budget.device == "cpu" else 2**21
+    held = 0.5 * (budget.memory_gb - BASE_GB[budget.device]) * 1e9 / voxel_bytes(usual, inputs)
+    return int(np.clip(held, MIN_SIDE**3, most))
+
+
+def _fits(arguments: Mapping[str, Any], batch: int, cohort: Any, chosen: Chosen, budget: Budget) -> bool:
+    sizes = len(cohort.channels), len(cohort.labels) + 1
+    return unet_gb(chosen["patch"], batch, arguments, *sizes, budget.device) <= budget.memory_gb
 
 
 WIDTHS = (32, 24, 16, 12, 8)

@@ -15,6 +15,11 @@ from medseg.data.plan import Intensity
 Cases = Sequence[CaseFingerprint]
 Chosen = Mapping[str, Any]
 
+REGIMES = 10.0
+"""Ratio of the largest scale of a channel to the smallest, over cases, that speaks of several regimes."""
+MASKED = 0.3
+"""Share of voxels that equal the lowest value, from which an image counts as cut out."""
+
 
 def intensity(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:
     """CT: one window for all, from the foreground. Masks and, to classify, 8-bit pictures: a fixed scale.
@@ -38,12 +43,18 @@ def _channel_intensity(name: str, cases: Cases) -> tuple[Intensity, str]:
         return _ct_window(inside)
     scales = np.array([max(abs(f.high), abs(f.low), 1e-6) for f in facts])
     spread = float(np.percentile(scales, 95) / np.percentile(scales, 5))
-    regimes = f" (scales differ {spread:.0f}-fold between cases)" if spread > 10 else ""
-    if np.median([f.background_share for f in facts]) > 0.3:
-        return Intensity(
-            name="zscore", settings={"nonzero": 1.0}
-        ), "z-score inside the masked background" + regimes
-    return Intensity(name="zscore"), "z-score of each image" + regimes
+    if all(f.levels == 2 for f in facts):
+        middle = float(np.median([(f.least + f.most) / 2 for f in facts]))
+        return Intensity(name="binary", settings={"above": middle}), "two values: a mask, as 0 and 1"
+    if np.median([f.background_share for f in facts]) > MASKED:
+        said = f"more than {MASKED:.0%} of the voxels are one value: z-score of what is inside"
+        return Intensity(name="zscore", settings={"nonzero": 1.0}), said
+    if spread > REGIMES:
+        return Intensity(name="percentile_zscore", settings={"low": 0.5, "high": 99.5}), (
+            f"scales differ {spread:.0f}-fold between cases, so that no number means the same in all: each "
+            "image is cut at its own percentiles 0.5 and 99.5, then z-score"
+        )
+    return Intensity(name="zscore"), "z-score of each image"
 
 
 def _is_ct(name: str, cases: Cases) -> bool:

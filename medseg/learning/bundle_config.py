@@ -207,6 +207,11 @@ def _zscore(nonzero: float = 0.0) -> list[Config]:
     return [{"_target_": "Lambdad", "func": floor}, own] if nonzero else [own]
 
 
+def _percentile_zscore(low: float, high: float) -> list[Config]:
+    ends = {"lower": low, "upper": high, "b_min": 0.0, "b_max": 1.0, "clip": True, "channel_wise": True}
+    return [{"_target_": "ScaleIntensityRangePercentilesd", **ends}, *_zscore()]
+
+
 def _window_zscore(low: float, high: float, mean: float, sd: float) -> list[Config]:
     return [_window(low, high, (low - mean) / sd, (high - mean) / sd)]
 
@@ -222,6 +227,7 @@ def _window(low: float, high: float, first: float, last: float) -> Config:
 
 _INTENSITIES: Mapping[str, Callable[..., list[Config]]] = {
     "zscore": _zscore,
+    "percentile_zscore": _percentile_zscore,
     "window_zscore": _window_zscore,
     "window_unit": _window_unit,
 }

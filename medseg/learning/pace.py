@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 import threading
 import time
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 
 from medseg.core.files import write_json
-from medseg.data.budget import coarse_rate, unet_gflop
+from medseg.data.budget import STEP, coarse_rate, unet_gflop
 from medseg.data.plan import Plan
 from medseg.learning.devices import keep_memory, seed_everything
 from medseg.learning.job import Job
@@ -48,6 +50,33 @@ def rate_of(plan: Plan, training: Training, device: torch.device, seconds: float
     best = seconds_per_step(probe, training.but(batch=None), device, seconds)
     gflop = unet_gflop(probe.patch, probe.network_arguments, len(probe.channels), probe.outputs)
     return coarse_rate(gflop * probe.batch / best)
+
+
+def memory_of(device: torch.device) -> float:
+    """GB that a training may use: nine tenths of a GPU's, three quarters of the machine's or the job's.
+
+    Rounded down to a power of 1.25. What other programs use at the moment is not looked at: the same
+    machine gives the same plan.
+    """
+    if device.type == "cuda":
+        return _floor(0.9 * torch.cuda.get_device_properties(device).total_memory / 1e9)
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _floor(0.75 * min(whole, *_job_limits(whole)) / 1e9)
+
+
+def _job_limits(whole: int) -> list[int]:
+    """What the batch system or the container allows, in bytes."""
+    found = [whole]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found.append(int(Path(file).read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return found
+
+
+def _floor(gb: float) -> float:
+    return float(f"{STEP ** math.floor(math.log(gb, STEP)):.3g}")
 
 
 def probe_of(plan: Plan) -> Plan:

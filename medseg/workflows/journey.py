@@ -116,11 +116,12 @@ def make_plan(run: Run, raw: Ingested, *, to: Path | None = None, **overrides: A
     """
     from medseg.data.planning import make_plan as choose
     from medseg.stages.fingerprint import fingerprint, read_fingerprint
-    from medseg.workflows.pacing import measured_rate
+    from medseg.workflows.pacing import measured_rate, with_memory
 
     values = tuple(label.value for label in raw.cohort.labels)
     looked = run.map(fingerprint, dict(raw.artifacts), label_values=values)
     prints = [read_fingerprint(a) for a in looked.values()]
+    overrides = with_memory(run, overrides)
     plan = choose(prints, raw.cohort, overrides)
     if (rate := measured_rate(run, plan, overrides)) is not None:
         plan = choose(prints, raw.cohort, overrides | {"rate_gflops": rate})

@@ -11,6 +11,21 @@ from medseg.data.plan import Plan
 from medseg.data.rules import UNETS
 
 
+def with_memory(run: Run, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What planning is told, and the memory of this machine where it is not told that.
+
+    Found once and kept in ``memory/`` of the run folder. For a machine that is not this one (a device that
+    is not here, ``cores`` set by hand) nothing is added.
+    """
+    kind = overrides.get("device") or "cpu"
+    if overrides.get("memory_gb") is not None or overrides.get("cores") or not _here(kind):
+        return dict(overrides)
+    from medseg.stages.rate import memory, read_memory
+
+    made = run.map(memory, {kind: kind})
+    return {**overrides, **({"memory_gb": read_memory(made[kind])} if kind in made else {})}
+
+
 def measured_rate(run: Run, plan: Plan, overrides: Mapping[str, Any]) -> float | None:
     """What this machine trains at, in 1e9 operations a second; None where it is given or not needed.
 
@@ -27,11 +42,15 @@ def measured_rate(run: Run, plan: Plan, overrides: Mapping[str, Any]) -> float |
     given = overrides.get("rate_gflops") or overrides.get("cores")
     if overrides.get("budget_minutes") is None or given or plan.network not in UNETS:
         return None
-    from medseg.learning.devices import hardware
-
-    if plan.spent.device == "gpu" and hardware() != "gpu":
+    if not _here(plan.spent.device):
         return None
     return _kept(run, plan, overrides.get("precision") or "auto")
+
+
+def _here(kind: str) -> bool:
+    from medseg.learning.devices import hardware
+
+    return kind != "gpu" or hardware() == "gpu"
 
 
 def _kept(run: Run, plan: Plan, precision: str) -> float | None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import digest
+from medseg.data.budget import unet_gb
 from medseg.data.fingerprint import CaseFingerprint, ChannelFacts
+from medseg.data.overrides import Fixed
 from medseg.data.planning import make_plan, summary
 from medseg.data.rules import MIN_SIDE, levels
 from medseg.imaging.labels import labels
@@ -46,6 +48,7 @@ def _cases(
 def test_every_choice_has_a_reason():
     plan = make_plan(_cases(), COHORT)
     chosen = {"spacing_mm", "intensity", "patch", "network", "network_arguments", "batch", "members"}
+    chosen |= {"sampling", "cascade"}
     assert set(plan.why) == chosen
     assert all(plan.why.values())
 
@@ -98,8 +101,91 @@ def test_ct_gets_a_window_that_one_changed_case_hardly_moves():
 def test_mr_is_normalised_image_by_image_and_regimes_are_noted():
     cases = _cases(modality="MR") + _cases(high=300_000, modality="MR")
     plan = make_plan(cases, COHORT)
-    assert plan.intensity["MR"].name == "zscore"
+    assert plan.intensity["MR"].name == "percentile_zscore"
     assert "fold between cases" in plan.why["intensity"]
+    assert make_plan(_cases(modality="MR"), COHORT).intensity["MR"].name == "zscore"
+
+
+def test_each_channel_has_a_scale_of_its_own():
+    cohort = SimpleNamespace(**{**vars(COHORT), "channels": ("MR", "mask")})
+    binary = _cases()[0].channels["MR"].but(levels=2, least=0, most=1)
+    cases = [c.but(channels={**c.channels, "mask": binary}) for c in _cases(modality="MR")]
+    rules = make_plan(cases, cohort).intensity
+    assert (rules["MR"].name, rules["mask"].name) == ("zscore", "binary")
+    assert rules["mask"].settings == {"above": 0.5}
+    by_hand = {"intensity": {"mask": {"name": "zscore"}}}
+    assert make_plan(cases, cohort, by_hand).intensity["MR"] == rules["MR"], "the rest is derived"
+    with pytest.raises(MedsegError, match="no channel 'PET'"):
+        make_plan(cases, cohort, {"intensity": {"PET": {"name": "zscore"}}})
+
+
+def test_few_thick_slices_are_planned_in_2d():
+    few = make_plan(_cases(shape=(220, 240, 9), spacing=(1.4, 1.4, 8.0)), COHORT)
+    many = make_plan(_cases(shape=(220, 240, 40), spacing=(1.4, 1.4, 8.0)), COHORT)
+    thin = make_plan(_cases(shape=(220, 240, 9), spacing=(1.4, 1.4, 2.0)), COHORT)
+    assert (few.dimensions, many.dimensions, thin.dimensions) == (2, 3, 3)
+    assert "2-D: 9 slices" in few.why["patch"]
+    assert make_plan(
+        _cases(shape=(220, 240, 9), spacing=(1.4, 1.4, 8.0)), COHORT, {"patch": (48, 48, 8)}
+    ).batch
+
+
+def test_a_patch_that_shows_little_of_the_organ_gets_a_coarse_network_first():
+    large = [c.but(box=(300, 250, 200)) for c in _cases(shape=(400, 400, 300))]
+    plan = make_plan(large, COHORT)
+    assert plan.cascade is not None
+    shown = np.multiply(plan.cascade.patch, plan.cascade.spacing_mm)
+    assert (shown >= 0.9 * np.array([300, 250, 200])).all(), "the organ in one look"
+    assert np.prod(plan.cascade.patch) <= np.prod(plan.patch)
+    assert all(c > s for c, s in zip(plan.cascade.spacing_mm, plan.spacing_mm, strict=True))
+    assert len(levels(plan.cascade.patch, plan.cascade.spacing_mm)[0]) >= 3
+    assert make_plan(large, COHORT, {"cascade": "none"}).cascade is None
+    by_hand = {"spacing_mm": (4, 4, 4), "patch": (64, 64, 48)}
+    assert make_plan(large, COHORT, {"cascade": by_hand}).cascade.patch == (64, 64, 48)
+    assert make_plan(_cases(), COHORT).cascade is None
+    with pytest.raises(MedsegError, match="2-D plan has no cascade"):
+        make_plan(_cases(), COHORT, {"patch": (48, 64, 1), "cascade": by_hand})
+
+
+def test_rare_labels_and_small_targets_are_drawn_more_often():
+    even = make_plan(_cases(), COHORT).sampling
+    assert (even.foreground, even.label_weights) == (0.5, ())
+    cases = [c.but(voxels={1: 100, 2: 0 if n % 4 else 50}) for n, c in enumerate(_cases())]
+    assert make_plan(cases, COHORT).sampling.label_weights == (1.0, 4.0)
+    lost = [c.but(box=(6, 6, 6)) for c in _cases(shape=(400, 400, 300))]
+    assert make_plan(lost, COHORT).sampling.foreground > 0.5
+    assert make_plan(lost, COHORT, {"sampling": {"foreground": 0.3}}).sampling.foreground == 0.3
+    with pytest.raises(MedsegError, match="2 labels"):
+        make_plan(lost, COHORT, {"sampling": {"label_weights": [1, 2, 3]}})
+
+
+def test_less_memory_makes_patch_width_and_batch_smaller():
+    large = _cases(shape=(400, 400, 300))
+    sizes = []
+    for gb in (0.45, 0.6, 1.0, 8.0):
+        plan = make_plan(large, COHORT, {"memory_gb": gb, "budget_minutes": 600, "cores": 8})
+        arguments = plan.network_arguments
+        assert unet_gb(plan.patch, plan.batch, arguments, 1, 3) <= gb
+        sizes.append(np.prod(plan.patch) * plan.batch * arguments["widths"][0])
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+    with pytest.raises(MedsegError, match=r"needs about .* GB, and 1 GB may be used"):
+        make_plan(large, COHORT, {"memory_gb": 1.0, "patch": (128, 128, 128)})
+    gpu = make_plan(large, COHORT, {"memory_gb": 80, "device": "gpu"})
+    assert np.prod(gpu.patch) > np.prod(make_plan(large, COHORT).patch)
+    assert gpu.batch > make_plan(_cases(), COHORT, {"memory_gb": 1, "device": "gpu"}).batch / 32
+
+
+def test_a_faster_machine_trains_more_networks_then_wider_ones():
+    plans = [make_plan(_cases(n=200), COHORT, {"budget_minutes": 10, "rate_gflops": r}) for r in RATES]
+    work = [p.network_arguments["widths"][0] ** 2 * p.members for p in plans]
+    assert work == sorted(work)
+    assert work[0] < work[-1]
+    assert plans[1].spent.rate_gflops == RATES[1]
+    assert digest(plans[0].but(spent=plans[1].spent)) == digest(plans[0]), "what was spent is no choice"
+
+
+RATES = (30.0, 120.0, 260.0, 500.0, 5000.0)
 
 
 def test_cut_out_images_are_normalised_inside():
@@ -125,6 +211,63 @@ def test_arguments_by_hand_are_merged_with_the_derived_ones():
     plan = make_plan(_cases(), COHORT, {"network_arguments": {"norm": "instance"}})
     assert plan.network_arguments["norm"] == "instance"
     assert "widths" in plan.network_arguments
+
+
+def test_what_follows_from_arguments_by_hand_sees_them():
+    narrow = {"budget_minutes": 10, "cores": 2, "network_arguments": {"widths": (4, 8, 16, 32)}}
+    wide = {**narrow, "network_arguments": {"widths": (64, 128, 256, 320)}}
+    assert make_plan(_cases(), COHORT, narrow).members > make_plan(_cases(), COHORT, wide).members
+
+
+def test_fewer_levels_by_hand_cut_the_derived_ones():
+    arguments = make_plan(_cases(), COHORT, {"network_arguments": {"widths": (8, 16)}}).network_arguments
+    assert [len(arguments[name]) for name in ("widths", "strides", "kernels")] == [2, 2, 2]
+    arguments = make_plan(
+        _cases(), COHORT, {"network_arguments": {"strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2))}}
+    ).network_arguments
+    assert [len(arguments[name]) for name in ("widths", "strides", "kernels")] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"spacing_mm": (2, 2, 2), "network_arguments": {"widths": (8, 16, 32, 64)}}, "more levels than the"),
+        ({"network_arguments": {"widths": (8, 16), "strides": ((1, 1, 1),)}}, "not equally many"),
+        ({"patch": (20, 20, 20), "network_arguments": {"strides": [[1, 1, 1]] + 3 * [[2, 2, 2]]}}, "halved"),
+        ({"spacing_mm": (0, 1, 1)}, "spacing_mm"),
+        ({"patch": (0, 8, 8)}, "patch"),
+        ({"batch": 0}, "batch"),
+        ({"members": 99}, "members"),
+        ({"memory_gb": -1}, "memory_gb"),
+        ({"rate_gflops": 0}, "rate_gflops"),
+        ({"precision": "int8"}, "precision"),
+        ({"cascade": "yes"}, "cascade"),
+        ({"sampling": {"foreground": 2}}, "foreground"),
+        ({"region": "liver"}, "no region"),
+        ({"class_weights": (1.0, 2.0)}, "is for classes"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused_at_once(told, said):
+    with pytest.raises(MedsegError, match=said):
+        make_plan(_cases(), COHORT, told)
+
+
+@pytest.mark.parametrize("name", sorted(Fixed.model_fields))
+def test_every_choice_can_be_made_by_hand_and_the_rest_derives_itself(name):
+    derived = make_plan(_cases(), COHORT)
+    by_hand = {
+        "region": "image", "region_margin_mm": 3.0, "balance": "loss", "class_weights": (),
+        "spacing_mm": (2.0, 2.0, 2.0), "patch": (32, 32, 32), "batch": 5, "members": 2,
+        "intensity": {"MR": {"name": "zscore", "settings": {"nonzero": 1.0}}}, "network": "residual_unet",
+        "network_arguments": {"norm": "instance"}, "sampling": {"foreground": 0.7},
+        "cascade": {"spacing_mm": (4, 4, 4), "patch": (16, 16, 16)},
+    }[name]  # fmt: skip
+    cohort = SimpleNamespace(**{**vars(COHORT), "classes": ("x", "y")})
+    plan = make_plan(_cases(), cohort, {name: by_hand})
+    assert "by hand" in plan.why[name]
+    later = {"spacing_mm": "patch", "patch": "batch"}.get(name)
+    assert later is None or getattr(plan, later) != getattr(derived, later)
+    assert set(plan.why) >= set(derived.why)
 
 
 def test_an_unknown_choice_is_refused_with_the_nearest_name():
