@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg.core.errors import MedsegError
 from medseg.data.classes import classes_of
 from medseg.data.fingerprint import CaseFingerprint, ChannelFacts
 from medseg.data.plan import IMAGE, MASK, Intensity
@@ -31,6 +32,12 @@ _BYTE = 255.0
 def cut_to_region(case: CaseFingerprint, region: str, margin_mm: float) -> CaseFingerprint:
     """The fingerprint with the size of what is looked at: the box of a mask and its margin."""
     own = next(iter(case.channels.values())).box
+    if region == MASK and case.box is None and own is None:
+        raise MedsegError(
+            "the plan looks at the foreground of a mask, and no case has one",
+            mend="give masks in a column reference, the channel that is a mask (plan.region=CHANNEL), or "
+            "plan.region=image",
+        )
     box = (case.box or own) if region == MASK else case.channels[region].box if region != IMAGE else None
     if region == IMAGE or box is None:
         return case

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from medseg.core.config import load_config
 from medseg.core.errors import MedsegError
 from medseg.data.alike import group_alike
+from medseg.data.classes import check_classes
 from medseg.data.cohort import Cohort
 from medseg.data.selection_rules import Selection
 from medseg.imaging.dicom_policy import DEFAULT
@@ -22,20 +23,16 @@ def open_cohort(settings: CohortSettings, task: str = "segmentation", quiet: boo
     if settings.dicom != DEFAULT:
         options["policy"] = settings.dicom
     cohort = Cohort.open(settings.root, format=settings.format, quiet=quiet, **options)
-    if cohort.task != task and not _has(cohort, task):
+    masks = any(case.reference for case in cohort.cases)
+    if task == "segmentation" and cohort.task != task and not masks:
         raise MedsegError(
             f"the recipe is for {task}, the data set for {cohort.task}",
             mend=f"set task={cohort.task}, or give a data set with references for {task}",
         )
     cohort = cohort.subset([c.id for c in cohort.cases if c.id not in set(settings.exclude)]).but(task=task)
-    return group_alike(cohort, settings.group_alike, quiet) if settings.group_alike else cohort
-
-
-def _has(cohort: Cohort, task: str) -> bool:
-    """Whether a cohort that has masks and classes also serves the other task."""
     if task == "classification":
-        return len(cohort.classes) > 1
-    return any(case.reference for case in cohort.cases)
+        check_classes(cohort)
+    return group_alike(cohort, settings.group_alike, quiet) if settings.group_alike else cohort
 
 
 def ingest_settings(overrides: Sequence[str] = (), select: str | None = None) -> IngestSettings:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.core.errors import CaseError
-from medseg.data.classes import class_text, classes_of, several_classes
+from medseg.core.errors import CaseError, MedsegError
+from medseg.data.classes import check_classes, class_text, classes_of, several_classes
 from medseg.data.cohort import Cohort
 from medseg.data.fingerprint import fingerprint
 from medseg.data.plan import Intensity, Preparation
@@ -191,3 +191,37 @@ def test_the_plan_of_a_region_is_made_for_its_size():
     part = make_plan(prints, _cohort(["a", "b"]), {"region": "mask", "region_margin_mm": 2.0})
     assert np.prod(part.patch) < np.prod(whole.patch) / 4
     assert part.preparation().region == "mask"
+
+
+def _classed(folder: Path, rows: list[str]) -> Cohort:
+    return Cohort.from_csv(_table(folder, rows, "image,patient,class"))
+
+
+def test_there_must_be_two_classes_to_tell_apart(tmp_path, caplog):
+    check_classes(_classed(tmp_path, ["p1,a", "p2,b", "p3,a", "p4,b", "p5,"]))
+    assert not caplog.records
+    with pytest.raises(MedsegError, match="only one class") as caught:
+        check_classes(_classed(tmp_path, ["p1,a", "p2,a", "p3,"]))
+    assert "2 cases of class a" in str(caught.value)
+    with pytest.raises(MedsegError, match=r"no case .* has a class"):
+        check_classes(Cohort.from_csv(_table(tmp_path, ["p1", "p2"], "image,patient")))
+
+
+def test_a_finding_that_is_there_or_not_is_enough(tmp_path):
+    check_classes(_classed(tmp_path, ["p1,effusion", "p2,;", "p3,effusion", "p4,;"]))
+    with pytest.raises(MedsegError, match="only one class"):
+        check_classes(_classed(tmp_path, ["p1,;", "p2,;"]))
+
+
+def test_a_class_of_one_patient_is_named(tmp_path, caplog):
+    check_classes(_classed(tmp_path, ["p1,rare", "p1,rare", "p2,b", "p3,a", "p4,b", "p5,a"]))
+    assert "single patient: rare" in caplog.text
+
+
+def test_a_region_that_no_case_has_is_refused_when_the_plan_is_made(tmp_path):
+    cohort = _classed(tmp_path, ["p1,a", "p2,b"])
+    rng = np.random.default_rng(0)
+    image = Image(rng.normal(size=(1, 12, 12, 6)).astype(np.float32), Grid.from_spacing((12, 12, 6)))
+    facts = [fingerprint(image, channels=("image",), label_class=name) for name in "ab"]
+    with pytest.raises(MedsegError, match="no case has one"):
+        make_plan(facts, cohort, {"region": "mask"})
