@@ -145,7 +145,7 @@ def _scoring(args: Namespace) -> Any:
     from medseg.core.config import load_config
     from medseg.evaluation.policy import Scoring
 
-    return load_config(Scoring, None, args.overrides)
+    return load_config(Scoring, None, [word.removeprefix("scoring.") for word in args.overrides])
 
 
 def _readers(given: list[str] | None) -> dict[str, str] | None:
@@ -159,10 +159,14 @@ def _readers(given: list[str] | None) -> dict[str, str] | None:
 
 def validate(args: Namespace) -> Outcome:
     """A model on an unseen cohort, against criteria."""
-    from medseg.workflows.judging import validate as journey
+    from medseg.core.config import load_config
+    from medseg.workflows.validating import ValidateSettings
+    from medseg.workflows.validating import validate as journey
 
-    cohort = _cohort(args, args.cohort)
-    return journey(args.model, cohort, open_run(args, "validate"), accept=args.accept, device=args.device)
+    settings = load_config(ValidateSettings, None, args.overrides)
+    cohort = _cohort(args, args.cohort, **settings.cohort_options())
+    run = open_run(args, "validate")
+    return journey(args.model, cohort, run, accept=args.accept, device=args.device, settings=settings)
 
 
 def compare(args: Namespace) -> Outcome:
@@ -195,6 +199,16 @@ def adapt(args: Namespace) -> Outcome:
     target = _cohort(args, args.target, need_reference=False, images_alone=not looks_at_masks(args.model))
     run = Run(args.out, workers=_workers(args), quiet=args.quiet)
     return journey(args.model, target, run, adaptation=settings, source=args.source, device=args.device)
+
+
+def probe(args: Namespace) -> Outcome:
+    """What a frozen encoder tells of classes."""
+    from medseg.core.config import load_config
+    from medseg.workflows.probing import ProbeSettings, probe_all
+
+    settings = load_config(ProbeSettings, None, args.overrides)
+    cohort = _cohort(args, args.cohort)
+    return probe_all(args.source, cohort, open_run(args, "probe"), settings, args.device)
 
 
 def export(args: Namespace) -> Outcome:
@@ -254,6 +268,7 @@ VERBS: dict[str, Callable[[Namespace], Outcome]] = {
     "compare": compare,
     "adapt": adapt,
     "explain": explain,
+    "probe": probe,
     "export": export,
     "import-weights": import_weights,
     "fetch": fetch,

@@ -26,7 +26,7 @@ def write_ingest_table(file: Path, cohort: Cohort, failures: Mapping[str, str]) 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_harmless(cell) for cell in row] for row in ingest_rows(cohort, failures))
+    writer.writerows([harmless(cell) for cell in row] for row in ingest_rows(cohort, failures))
     write_text(file, text.getvalue())
 
 
@@ -50,6 +50,6 @@ def _one_line(text: str) -> str:
     return "; ".join(part.strip() for part in text.splitlines() if part.strip())
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
     """A cell that a spreadsheet does not take for a formula."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t")) else cell

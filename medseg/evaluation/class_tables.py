@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.core.errors import MedsegError
 from medseg.core.run import Failure
+from medseg.data.classes import SEVERAL, classes_of, several_classes
 from medseg.evaluation.classification import class_rows
 from medseg.evaluation.policy import Scoring
 
@@ -30,7 +32,8 @@ def evaluate_tables(
     pred : path
         ``case,<class>,<class>...`` with probabilities, or ``case,class``.
     ref : path
-        ``case,class``, or, where a case may have several classes, ``case,<class>,<class>...`` with 0 and 1.
+        ``case,class`` (``a;b`` where a case has several, ``;`` for none), or ``case,<class>,<class>...`` with
+        0 and 1 where a case may have several.
         A column ``patient`` is used when `patients` is not given.
     """
     from medseg.evaluation.evaluate import write_results
@@ -38,10 +41,10 @@ def evaluate_tables(
 
     references = read_table(ref)
     several = bool(references) and "class" not in next(iter(references.values()))
-    if several:
+    if several or several_classes(cells["class"] for cells in references.values()):
         scoring = scoring.but(classes=scoring.classes.but(several=True))
     truth = {case: _truth(cells, case, several) for case, cells in references.items()}
-    predicted = {case: _probabilities(cells, case) for case, cells in read_table(pred).items()}
+    predicted = {case: probabilities_of(cells, case) for case, cells in read_table(pred).items()}
     classes = _classes(references, truth, predicted, several)
     who = {case: cells["patient"] for case, cells in references.items() if cells.get("patient")}
     who |= patients or {}
@@ -56,6 +59,7 @@ def evaluate_tables(
     extra = sorted(set(predicted) - set(truth))
     failures += [_problem(c, "a prediction without a reference; it is not measured") for c in extra]
     notes = [f"{len(extra)} prediction(s) without a reference: {', '.join(extra)}"] if extra else []
+    notes += _odd(predicted, several=bool(scoring.classes.several))
     scores = Scores(rows, scoring, facts={"notes": notes})
     return scores, failures, write_results(out, scores, failures, (), [])
 
@@ -99,7 +103,7 @@ def _classes(
 
 def _truth(cells: Mapping[str, str], case: str, several: bool) -> tuple[str, ...]:
     if not several:
-        return (cells["class"],)
+        return classes_of(cells["class"]) if SEVERAL in cells["class"] else (cells["class"],)
     flags = {name: (text or "").strip() for name, text in cells.items() if name not in ASIDE}
     wrong = [name for name, text in flags.items() if text not in ("0", "1")]
     if wrong:
@@ -112,14 +116,43 @@ def _truth(cells: Mapping[str, str], case: str, several: bool) -> tuple[str, ...
     return tuple(name for name, text in flags.items() if text == "1")
 
 
-def _probabilities(cells: Mapping[str, str], case: str) -> dict[str, float]:
+def probabilities_of(cells: Mapping[str, str], case: str) -> dict[str, float]:
+    """The number a row gives to each class; 1 for the class that a column ``class`` names.
+
+    Raises
+    ------
+    MedsegError
+        Something that is no number.
+    """
     names = [name for name in cells if name not in ASIDE]
     if not names:
         return {cells["class"]: 1.0}
     try:
-        return {name: float(cells[name]) for name in names}
+        found = {name: float(cells[name]) for name in names}
+        if not all(math.isfinite(value) for value in found.values()):
+            raise ValueError("nan or infinite")
+        return found
     except (TypeError, ValueError) as error:
         raise MedsegError("a probability is not a number", case=case, evidence=str(error)) from error
+
+
+def _odd(predicted: Mapping[str, Mapping[str, float]], *, several: bool) -> list[str]:
+    """A sentence for numbers that can be no probabilities."""
+    outside = [case for case, cells in predicted.items() if any(not 0 <= p <= 1 for p in cells.values())]
+    sums = {case: sum(cells.values()) for case, cells in predicted.items() if len(cells) > 1}
+    apart = [] if several or outside else [case for case, total in sums.items() if abs(total - 1) > 0.01]
+    said = []
+    if outside:
+        said.append(
+            f"{len(outside)} case(s) with numbers outside 0 to 1, such as {outside[0]}: they are scores "
+            "and no probabilities; areas are measured, calibration is not"
+        )
+    if apart:
+        said.append(
+            f"{len(apart)} case(s) whose probabilities do not add up to 1, such as {apart[0]} "
+            f"({sums[apart[0]]:.3g}): calibration is that of the numbers as they stand"
+        )
+    return said
 
 
 def _problem(case: str, said: str) -> Failure:

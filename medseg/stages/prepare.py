@@ -18,6 +18,7 @@ from medseg.data.classes import classes_of
 from medseg.data.ingested import IngestedCase, read_ingested
 from medseg.data.plan import Preparation
 from medseg.data.prepare import foreground_voxels, prepare_pair
+from medseg.data.seen import voxel_digests
 from medseg.imaging.image import Image
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -48,6 +49,7 @@ def _facts(case: IngestedCase, image: Image, mask: Image | None, preparation: Pr
     return {
         "case": case.source["case"],
         "patient": case.source["patient"],
+        "voxels_sha256": voxel_digests(case.image),
         "grid": {"shape": list(image.grid.shape), "affine": image.grid.affine.tolist()},
         "source_grid": {"shape": list(case.image.grid.shape), "affine": case.image.grid.affine.tolist()},
         "label_class": found,

@@ -29,7 +29,7 @@ _HOME = {
     "probe": "medseg.workflows.probing",
     "predict": "medseg.workflows.predicting",
     "evaluate": "medseg.workflows.judging",
-    "validate": "medseg.workflows.judging",
+    "validate": "medseg.workflows.validating",
     "compare": "medseg.workflows.judging",
     "audit_cases": "medseg.workflows.looking",
     "demo": "medseg.workflows.demo",

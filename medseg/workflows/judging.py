@@ -1,24 +1,14 @@
-"""Judging: folders of masks, a model on an unseen cohort, two score tables."""
+"""Judging: folders of masks, two score tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg.core.config import load_config
-from medseg.core.files import write_json
 from medseg.core.lock import lock_folder
-from medseg.core.run import Run
-from medseg.core.stage import Artifact, artifact_of
-from medseg.data.cohort import Cohort, Ingesting
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.labels import Labels
-from medseg.imaging.masks import Postprocessing
-from medseg.learning.settings import Prediction
-from medseg.workflows.acceptance import Acceptance, Criterion, verdicts
-from medseg.workflows.journey import ingest_all
-from medseg.workflows.outcome import Outcome, named_failures
+from medseg.workflows.outcome import Outcome
 
 
 def evaluate(
@@ -43,38 +33,6 @@ def evaluate(
     bad = [f"  {f.item}: {f.message}" for f in done.failures]
     text = "\n".join([*lines, *(["not measured:", *bad] if bad else [])])
     return Outcome(done.scores.summary(), text, 3 if bad else 0)
-
-
-def validate(
-    model: str | Path,
-    cohort: Cohort,
-    run: Run,
-    *,
-    accept: str | Path | Sequence[Criterion] | None = None,
-    device: str = "auto",
-    prediction: Prediction | None = None,
-    postprocessing: Postprocessing | None = None,
-    scoring: Scoring | None = None,
-) -> Outcome:
-    """Predict and score a cohort the model has never seen, and hold it against acceptance criteria.
-
-    Exit code 0 PASS, 1 FAIL, 3 PASS or no criteria but some cases were quarantined.
-    """
-    from medseg.learning.model import model_folders
-    from medseg.workflows.reporting import report_validation
-    from medseg.workflows.training import postprocess_all, predict_cases, score_all
-
-    criteria = _criteria(accept)
-    raw = ingest_all(run, cohort, Ingesting(require_reference=True))
-    models: tuple[Artifact, ...] = tuple(artifact_of(folder) for folder in model_folders(Path(model)))
-    predicted = predict_cases(run, raw, dict.fromkeys(raw, models), prediction or Prediction(), device)
-    masks = postprocess_all(run, raw, predicted, postprocessing)
-    scores = score_all(run, raw, masks, list(raw), scoring)
-    summary = scores.summary()
-    judged = verdicts(summary, criteria)
-    write_json(run.root / "acceptance.json", {"criteria": judged, "passed": all(v["passed"] for v in judged)})
-    page = report_validation(run, raw, models, masks, scores, judged)
-    return _verdict(run, summary, judged, page)
 
 
 def compare(a: str | Path, b: str | Path, out: str | Path, scoring: Scoring | None = None) -> Outcome:
@@ -124,27 +82,6 @@ def _line(name: str, metric: str, cell: dict[str, Any]) -> str:
     counts = "".join(f", {n} {k}" for k, n in odd.items())
     n = f" n = {cell['n']}" if "n" in cell else ""
     return f"  {name:<18} {title} {cell['mean']:.3f}{interval}{n}{counts}"
-
-
-def _criteria(accept: str | Path | Sequence[Criterion] | None) -> tuple[Criterion, ...]:
-    if accept is None:
-        return ()
-    if isinstance(accept, str | Path):
-        return load_config(Acceptance, accept).accept
-    return tuple(accept)
-
-
-def _verdict(run: Run, summary: dict[str, Any], judged: list[dict[str, Any]], page: Path) -> Outcome:
-    passed = all(v["passed"] for v in judged)
-    said = [
-        f"  {'PASS' if v['passed'] else 'FAIL'}  {v['metric']} of {v['label']} {v['criterion']}: "
-        f"{v['value']:.4g} ({v['judged_at'].replace('_', ' ')})"
-        for v in judged
-    ]
-    head = ("PASS" if passed else "FAIL") if judged else "no acceptance criteria were given"
-    text = "\n".join([*summary_lines(summary), *said, head, f"report: {page}"]) + named_failures(run)
-    code = 1 if not passed else (3 if run.failures else 0)
-    return Outcome({"passed": passed, "criteria": judged, "summary": summary}, text, code)
 
 
 def _table(path: str | Path) -> Path:
