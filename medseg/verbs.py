@@ -59,6 +59,7 @@ def demo(args: Namespace) -> Outcome:
 
 def ingest(args: Namespace) -> Outcome:
     """Images of any layout -> ``ingest/<case>`` and the table."""
+    from medseg.data.review import reviewed
     from medseg.workflows.journey import ingest_all
     from medseg.workflows.opening import ingest_settings
     from medseg.workflows.previewing import preview
@@ -69,7 +70,7 @@ def ingest(args: Namespace) -> Outcome:
         show = args.show_text or (sys.stdout.isatty() and not args.json)
         return preview(args.src, args.cohort_format, options, show_text=show, quiet=args.quiet)
     run = open_run(args, _name(args.src))
-    cohort = _cohort(args, args.src, need_reference=False, **options)
+    cohort = reviewed(_cohort(args, args.src, need_reference=False, **options), settings.marks)
     raw = ingest_all(run, cohort, settings.ingest)
     refused = [r for r in cohort.refused if r.status == "refused"]
     counts = {
@@ -106,6 +107,22 @@ def train(args: Namespace) -> Outcome:
 
     settings = load_config(TrainSettings, args.config, args.overrides)
     return journey(settings, open_run(args, settings.name), args.device)
+
+
+def sweep(args: Namespace) -> Outcome:
+    """Settings tried on the same folds."""
+    from medseg.core.config import load_config
+    from medseg.workflows.settings import TrainSettings
+    from medseg.workflows.sweeping import sweep as journey
+
+    for option in ("trials", "folds"):
+        if (given := getattr(args, option)) is not None and given < 1:
+            raise MedsegError(f"--{option} {given} is no number of {option}", mend="give a number from 1 on")
+    name = load_config(TrainSettings, args.config).name
+    run = open_run(args, f"{name}-sweep")
+    return journey(
+        args.config, args.overrides, run, trials=args.trials, folds=args.folds, device=args.device
+    )
 
 
 def predict(args: Namespace) -> Outcome:
@@ -262,6 +279,7 @@ VERBS: dict[str, Callable[[Namespace], Outcome]] = {
     "audit": audit,
     "plan": plan,
     "train": train,
+    "sweep": sweep,
     "predict": predict,
     "evaluate": evaluate,
     "validate": validate,

@@ -15,7 +15,7 @@ from medseg.evaluation.metrics import metric_of
 from medseg.evaluation.pairs import COLUMNS
 from medseg.evaluation.policy import Scoring
 from medseg.evaluation.report.context import ReportContext
-from medseg.evaluation.report.gallery import Overlay, draw_overlays
+from medseg.evaluation.report.gallery import GALLERY, Overlay, draw_overlays, gallery_cases
 from medseg.evaluation.report.page import render_report
 from medseg.evaluation.scoring import Scores, rows_to_csv
 from medseg.evaluation.structures import parse_structures, structures_of
@@ -45,7 +45,7 @@ def evaluate_folders(
     groups: Groups | str | Path | None = None,
     quality: Mapping[str, float] | str | Path | None = None,
     readers: Mapping[str, str | Path] | None = None,
-    gallery: int = 24,
+    gallery: int = GALLERY,
     quiet: bool = False,
 ) -> Evaluation:
     """Score predictions against references, matched by name.
@@ -77,7 +77,7 @@ def evaluate_folders(
         Name -> folder of masks by further readers: for the agreement between readers. Their numbers are
         written to ``readers.csv``.
     gallery : int
-        How many cases the report shows, worst first.
+        How many cases the report shows: all up to so many; of more the worst, and some typical and best ones.
 
     Raises
     ------
@@ -146,9 +146,9 @@ def _overlays(
     done: list[Measured], scores: Scores, images: Mapping[str, Path], labels: Labels, n: int
 ) -> list[Overlay]:
     files = {m.task.case: m.task for m in done if m.facts}
-    worst = [row["case"] for row in scores.worst(n) if row["case"] in files]
+    shown = [case for case in gallery_cases(scores.rows, n) if case in files]
     return draw_overlays(
-        {c: (images.get(c), files[c].reference, files[c].prediction) for c in worst}, scores.rows, labels
+        {c: (images.get(c), files[c].reference, files[c].prediction) for c in shown}, scores.rows, labels
     )
 
 

@@ -22,22 +22,25 @@ EXPLAINED = "explain.json"
 """What the stage ``explain`` says of the maps in its folder."""
 
 
-@stage(version=1)
+@stage(version=2)
 def report(item: Mapping[str, Artifact], *, content: Mapping[str, Any], labels: Labels, out: Path) -> None:
     """Write ``index.html``.
 
     Parameters
     ----------
     item : mapping
-        The cases of the gallery, worst first: ``ingest/<case>`` -> ingested artifact, and ``mask/<case>`` ->
+        The cases with pictures: ``ingest/<case>`` -> ingested artifact, and ``mask/<case>`` ->
         artifact with ``mask.nii.gz`` (absent when there is no prediction). Cases that were explained:
         ``looked/<case>`` -> artifact of the stage ``explain``, ``source/<case>`` -> ingested artifact.
     content : mapping
         Fields of `ReportContext` (rows, summary, facts, cohort, ...) as plain values; histories as CSV text.
     labels : Labels
     """
+    by_case: dict[str, list[Any]] = {}
+    for row in content["rows"]:
+        by_case.setdefault(row["case"], []).append(row)
     cases = [name.removeprefix(INGESTED) for name in item if name.startswith(INGESTED)]
-    overlays = tuple(_overlay(case, item, content, labels) for case in cases)
+    overlays = tuple(_overlay(case, item, by_case.get(case, []), labels) for case in cases)
     explained = [name.removeprefix(LOOKED) for name in item if name.startswith(LOOKED)]
     looked = tuple(
         one for case in explained for one in looked_at(item[LOOKED + case], item[SOURCE + case], labels)
@@ -54,7 +57,7 @@ def looked_at(explained: Artifact, ingested: Artifact, labels: Labels) -> list[L
     ]
 
 
-def _overlay(case: str, item: Mapping[str, Artifact], content: Mapping[str, Any], labels: Labels) -> Overlay:
+def _overlay(case: str, item: Mapping[str, Artifact], rows: list[Any], labels: Labels) -> Overlay:
     raw, masked = read_ingested(item[INGESTED + case].path), item.get(MASK + case)
     mask = None if masked is None else read_mask(masked / "mask.nii.gz")
-    return overlay_of(case, raw.image, raw.mask, mask, content["rows"], labels)
+    return overlay_of(case, raw.image, raw.mask, mask, rows, labels)

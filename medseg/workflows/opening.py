@@ -9,16 +9,20 @@ from medseg.core.errors import MedsegError
 from medseg.data.alike import group_alike
 from medseg.data.classes import check_classes
 from medseg.data.cohort import Cohort
+from medseg.data.review import reviewed
 from medseg.data.selection_rules import Selection
 from medseg.imaging.dicom_policy import DEFAULT
 from medseg.workflows.settings import CohortSettings, IngestSettings
+
+_ASIDE = {"root", "format", "exclude", "marks", "dicom", "select", "group_alike"}
+"""Settings that `Cohort.open` is not told as they are."""
 
 
 def open_cohort(settings: CohortSettings, task: str = "segmentation", quiet: bool = False) -> Cohort:
     """The cohort that settings describe, without the cases they exclude."""
     if not settings.root:
         raise MedsegError("the recipe does not say where the images are", mend="add cohort.root=FOLDER")
-    given = settings.model_dump(exclude={"root", "format", "exclude", "dicom", "select", "group_alike"})
+    given = settings.model_dump(exclude=_ASIDE)
     options = {k: v for k, v in given.items() if v} | {"select": settings.select}
     if settings.dicom != DEFAULT:
         options["policy"] = settings.dicom
@@ -30,6 +34,7 @@ def open_cohort(settings: CohortSettings, task: str = "segmentation", quiet: boo
             mend=f"set task={cohort.task}, or give a data set with references for {task}",
         )
     cohort = cohort.subset([c.id for c in cohort.cases if c.id not in set(settings.exclude)]).but(task=task)
+    cohort = reviewed(cohort, settings.marks)
     if task == "classification":
         check_classes(cohort)
     return group_alike(cohort, settings.group_alike, quiet) if settings.group_alike else cohort

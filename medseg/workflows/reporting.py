@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores
 
 PAGE = "page"
-GALLERY = 24
-"""Cases in the overlay gallery, worst first."""
 
 
 def report_training(
@@ -147,12 +145,13 @@ def show_page(
     looked: Mapping[str, Artifact] | None = None,
 ) -> Path:
     """The page: made anew only when something in it changed, because it is a stage like the others."""
+    from medseg.evaluation.report.gallery import gallery_cases
     from medseg.stages.report import INGESTED, LOOKED, MASK, SOURCE, report
 
-    segmented = raw.cohort.task == "segmentation"
-    worst = [row["case"] for row in scores.worst(GALLERY)] if segmented else []
-    item = {f"{INGESTED}{case}": raw[case] for case in worst}
-    item |= {f"{MASK}{case}": masks[case] for case in worst if case in masks}
+    shown = [case for case in gallery_cases(scores.rows) if case in raw]
+    item = {f"{INGESTED}{case}": raw[case] for case in shown}
+    if raw.cohort.task == "segmentation":
+        item |= {f"{MASK}{case}": masks[case] for case in shown if case in masks}
     for case, artifact in (looked or {}).items():
         item |= {f"{LOOKED}{case}": artifact, f"{SOURCE}{case}": raw[case]}
     told = {

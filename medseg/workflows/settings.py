@@ -11,6 +11,7 @@ from medseg.core.values import Value
 from medseg.data.cohort import Ingesting, Task
 from medseg.data.naming import Ids
 from medseg.data.pairing import Choice
+from medseg.data.review import Marks, given_marks
 from medseg.data.selection_rules import Selection
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_out import DicomOutput, ObjectKind
@@ -26,6 +27,7 @@ def _rules(given: Any) -> Any:
 
 
 Rules = Annotated[Selection | None, BeforeValidator(_rules)]
+Marked = Annotated[Marks, BeforeValidator(given_marks)]
 
 
 class CohortSettings(Value):
@@ -48,6 +50,8 @@ class CohortSettings(Value):
     """Images whose thumbnails correlate above this (0.97) count as one patient: no split parts them."""
     exclude: tuple[str, ...] = ()
     """Case ids to leave out."""
+    marks: Marked = {}
+    """What a reader marked in a report, or the path of its ``marks.yaml``: ``fail`` leaves a case out."""
     ids: Ids = "auto"
     """Case ids from names of files: where they are study numbers, always, or never (keyed hashes)."""
     dicom: DicomPolicy = DicomPolicy()
@@ -67,6 +71,8 @@ class IngestSettings(Value):
     """Names of the channels; three for one picture a case are its colours."""
     reference: Choice = "auto"
     """Which DICOM references count when a series has SEG and RTSTRUCT."""
+    marks: Marked = {}
+    """What a reader marked in a report, or the path of its ``marks.yaml``."""
 
     def options(self) -> dict[str, Any]:
         """The part of it that opening a cohort needs."""

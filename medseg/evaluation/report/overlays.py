@@ -14,7 +14,7 @@ from medseg.evaluation.report.contours import Point, outlines
 from medseg.evaluation.report.tags import Tag
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
-from medseg.imaging.labels import Labels
+from medseg.imaging.labels import Labels, values_of
 from medseg.imaging.masks import Box
 
 REFERENCE_COLOUR = "#ffffff"
@@ -150,7 +150,7 @@ def _errors(truth: Image | None, guess: Image | None, labels: Labels, box: Box) 
     """Kinds of error inside the box, of the labels shown; None unless there are two masks."""
     if truth is None or guess is None:
         return None
-    values = [label.value for label in labels]
+    values = values_of(labels)
     a, b = (np.where(np.isin(m, values), m, 0) if values else m for m in (truth.array[0][box], guess.array[0][box]))  # fmt: skip  # noqa: E501
     kinds = np.zeros(a.shape, np.uint8)
     kinds[(a > 0) & (b == 0)] = MISSED
@@ -198,7 +198,7 @@ def overlay_png(
 
 
 def _foreground(masks: Sequence[Image | None], shape: Sequence[int], labels: Labels) -> NDArray[np.bool_]:
-    values = [label.value for label in labels]
+    values = values_of(labels)
     either = np.zeros(tuple(shape), bool)
     for mask in masks:
         if mask is not None:
@@ -302,7 +302,7 @@ def _drawn(
         for label in labels:
             lines = tuple(
                 tuple(((c + 0.5) * spacing[across], (r + 0.5) * spacing[up]) for r, c in loop)
-                for loop in outlines(cut == label.value)
+                for loop in outlines(label.within(cut))
             )
             if lines:
                 colour = REFERENCE_COLOUR if side == "reference" else label.shown_colour()

@@ -49,7 +49,7 @@
     for (const element of filed) {
       const word = (marks[element.dataset.case] || {}).mark || "";
       element.dataset.mark = word || "unmarked";
-      const place = element.querySelector(".mark");
+      const place = element.querySelector(".given");
       if (place) place.textContent = element.matches("article") ? word : { pass: "✓", fail: "✗", fix: "✎" }[word] || "";
     }
     const count = (word) => all.filter((a) => a.dataset.mark === word).length;

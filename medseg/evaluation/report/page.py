@@ -56,7 +56,7 @@ def render_page(context: ReportContext) -> str:
     summary = context.summary
     return _template("page.html.jinja").render(
         context=context,
-        policy=f"{_POLICY}; script-src '{_script()[1]}'" if pictured else _POLICY,
+        policy=Markup(f"{_POLICY}; script-src '{_script()[1]}'" if pictured else _POLICY),
         script=Markup(_script()[0]),
         style=Markup(_text("style.css")),
         report_id=_short(summary.get("digests", {}).get("scores.csv", "none")),

@@ -98,7 +98,7 @@ def _error_layer(plane: Plane) -> str:
 
 
 def _marks(plane: Plane, total: float) -> str:
-    return _letters(plane, total / 62) + _scale_bar(plane, total / 420, total / 62)
+    return _letters(plane, total / 50) + _scale_bar(plane, total / 420, total / 50)
 
 
 def _paths(plane: Plane, total: float) -> str:

@@ -19,9 +19,9 @@ def agreement(summary: Summary) -> Rows:
     for label, cell in summary.get("agreement", {}).items():
         low, high = cell["limits"]
         forms = [f"{form} {_with(one['value'], one['ci'], 3)}" for form, one in cell["icc"].items()]
-        limits = f"{_with(low, cell['lower_ci'], 3)} | {_with(high, cell['upper_ci'], 3)}"
+        limits = f"{_with(low, cell['lower_ci'], 3)} and {_with(high, cell['upper_ci'], 3)}"
         plain = [_with(cell[k], cell[f"{k}_ci"], 3) for k in ("bias", "slope", "mean_absolute_error")]
-        found.append([label, str(cell["n"]), plain[0], limits, plain[1], plain[2], " | ".join(forms) or NONE])
+        found.append([label, str(cell["n"]), plain[0], limits, plain[1], plain[2], "; ".join(forms) or NONE])
     return found
 
 

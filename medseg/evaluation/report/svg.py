@@ -87,7 +87,8 @@ def linear(values: Sequence[float], start: float, end: float, *, ticks: int = 5,
     smallest = min(values, default=0.0) if low is None else low
     largest = max(values, default=1.0) if high is None else high
     if largest <= smallest:
-        smallest, largest = smallest - (0.5 if low is None else 0), largest + 0.5
+        smallest = smallest - 0.5 if low is None else smallest
+        largest = largest + 0.5 if high is None else largest
     step = nice_step((largest - smallest) / ticks)
     first = smallest if low is not None else math.floor(smallest / step + 1e-9) * step
     last = largest if high is not None else math.ceil(largest / step - 1e-9) * step
