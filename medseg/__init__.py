@@ -41,6 +41,7 @@ _HOME = {
     "probe": "medseg.workflows",
     "read_image": "medseg.imaging.image",
     "read_mask": "medseg.imaging.image",
+    "sweep": "medseg.workflows",
     "train": "medseg.workflows",
     "write_image": "medseg.imaging.image",
 }

@@ -115,6 +115,22 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
         "a recipe (YAML) -> models and scores; goes on where it was cut off",
         [_arg("config", metavar="CONFIG", help="a YAML file, see configs/"), _SETTINGS, _RUN],
     ),
+    "sweep": (
+        "a recipe with several values of some settings -> which pay, judged by cross-validation",
+        [
+            _arg("config", metavar="CONFIG", help="a YAML file, see configs/"),
+            _arg(
+                "overrides",
+                nargs="*",
+                metavar="key=a,b",
+                help="settings to try: training.rate=1e-3,3e-4 plan.network=unet,segresnet; with --trials "
+                "also ranges: training.rate=1e-4..1e-2:log; a single value is the same for all trials",
+            ),
+            _arg("--trials", type=int, metavar="N", help="so many points of a search, in place of them all"),
+            _arg("--folds", type=int, metavar="N", help="train only so many of the folds: a cheaper look"),
+            _RUN,
+        ],
+    ),
     "predict": (
         "a model on new images: a mask for each, on its own grid",
         [
@@ -148,8 +164,18 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
     "validate": (
         "a model on a cohort it has never seen, against acceptance criteria: PASS or FAIL",
         [
-            _MODEL,
+            _arg(
+                "model",
+                metavar="MODEL",
+                help="a model or run folder, a MONAI bundle, a folder of masks <case>.nii.gz, or a class table",
+            ),
             _arg("cohort", metavar="COHORT", help="a data set with references"),
+            _arg(
+                "overrides",
+                nargs="*",
+                metavar="key=value",
+                help="settings: leakage=exclude, training=RUN, scoring.tolerance_mm=2, trust=true, ...",
+            ),
             _RUN,
             *_COHORT,
             _arg("--accept", metavar="YAML", help="acceptance criteria, see configs/validation/"),
@@ -201,6 +227,16 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             ),
             _arg("--source", metavar="RUN", help="run folder of the training, if the model lies elsewhere"),
             _COHORT[0],
+        ],
+    ),
+    "probe": (
+        "what a frozen encoder tells of classes: a linear and a nearest-neighbour classifier on its features",
+        [
+            _arg("source", metavar="MODEL", help="a model folder, or weights as transfer.source takes them"),
+            _arg("cohort", metavar="COHORT", help="images with classes"),
+            _RUN,
+            *_COHORT,
+            _SETTINGS,
         ],
     ),
     "export": (
@@ -316,7 +352,9 @@ def _guarded(what: str, args: argparse.Namespace, work: Callable[[], Outcome]) -
     """Do the work; every way it can end becomes a message and an exit code of the contract."""
     _speak(quiet=args.quiet)
     try:
-        outcome = work()
+        from medseg.workflows.company import in_company
+
+        outcome = in_company(work)
     except MedsegError as error:
         print(f"{what}: {error}", file=sys.stderr)
         return error.exit_code

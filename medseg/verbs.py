@@ -120,9 +120,7 @@ def sweep(args: Namespace) -> Outcome:
             raise MedsegError(f"--{option} {given} is no number of {option}", mend="give a number from 1 on")
     name = load_config(TrainSettings, args.config).name
     run = open_run(args, f"{name}-sweep")
-    return journey(
-        args.config, args.overrides, run, trials=args.trials, folds=args.folds, device=args.device
-    )
+    return journey(args.config, args.overrides, run, trials=args.trials, folds=args.folds, device=args.device)
 
 
 def predict(args: Namespace) -> Outcome:

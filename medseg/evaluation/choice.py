@@ -126,6 +126,11 @@ def metric_for(rows: Sequence[Row], asked: str = "") -> str:
     return asked or (CLASS_METRIC if is_classification(rows) else MASK_METRIC)
 
 
+def metric_is_low(metric: str) -> bool:
+    """Whether the lower value of a metric is the better one; not of those of classes."""
+    return metric in METRICS and metric_of(metric).better == "low"
+
+
 def choose_best(
     tables: Mapping[str, Sequence[Row]],
     costs: Mapping[str, Sequence[int]],
@@ -148,7 +153,7 @@ def choose_best(
         weights, ``best_less_this``), ``best``, ``chosen``, ``reason``.
     """
     metric = metric_for(next(iter(tables.values())), metric)
-    low = metric in METRICS and metric_of(metric).better == "low"
+    low = metric_is_low(metric)
     means = {name: mean_of(rows, metric, scoring) for name, rows in tables.items()}
     judged = [name for name in tables if means[name]["mean"] is not None]
     order = sorted(judged, key=lambda n: ((1 if low else -1) * means[n]["mean"], tuple(costs[n])))

@@ -25,6 +25,7 @@ _HOME = {
     "export": "medseg.workflows.exporting",
     "export_objects": "medseg.workflows.exporting",
     "train": "medseg.workflows.training",
+    "sweep": "medseg.workflows.sweeping",
     "adapt": "medseg.workflows.adapting",
     "probe": "medseg.workflows.probing",
     "predict": "medseg.workflows.predicting",
