@@ -73,7 +73,7 @@ def _seconds_a_step(plan: Plan, training: Training, device: torch.device, measur
     keep_memory()
     network = build_network(plan).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    loss, dtype = loss_of(plan, training.loss), number_format(device, training.precision, plan.network)
+    loss, dtype = loss_of(plan, training.loss), number_format(device, training.precision, plan)
     image, target = _noise(plan, training.batch or plan.batch, device)
     start = 0.0
     for step in range(measured + 1):

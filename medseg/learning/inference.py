@@ -112,7 +112,7 @@ def _padded(array: NDArray[np.float32], size: Sequence[int]) -> tuple[NDArray[np
 def _soft(network: nn.Module, plan: Plan, settings: Prediction, device: torch.device) -> Predict:
     """``[B, C, ...]`` anywhere -> probabilities ``[B, L, ...]`` float32 on the CPU."""
     network = network.eval()
-    dtype = number_format(device, settings.precision, plan.network)
+    dtype = number_format(device, settings.precision, plan)
 
     def predict(x: Tensor) -> Tensor:
         x = x.to(device)

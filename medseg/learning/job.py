@@ -93,7 +93,7 @@ class Job:
         batch = training.batch or plan.batch
         self.sampler = Sampler(trained, plan, batch, training.foreground, training.seed)
         self.steps = training.steps_per_epoch or min(250, max(20, math.ceil(len(trained) / batch)))
-        self.dtype = number_format(device, training.precision, plan.network)
+        self.dtype = number_format(device, training.precision, plan)
         self.loss: Loss = loss_of(plan, training.loss)
         network = build_network(plan).to(device)
         carried = start.fill(network) if start else set()

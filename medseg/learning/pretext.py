@@ -114,7 +114,7 @@ def _restore(
     quiet: bool,
 ) -> float:
     """Train to the end; the mean loss of the last steps."""
-    dtype = number_format(device, "auto", plan.network)
+    dtype = number_format(device, "auto", plan)
     optimizer = torch.optim.AdamW(network.parameters(), lr=pretext.rate, weight_decay=1e-2, fused=True)
     schedule, losses = Training(rate=pretext.rate), []
     with meter("pretext", total=1000, unit="‰", quiet=quiet) as bar:
