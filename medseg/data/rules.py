@@ -160,9 +160,9 @@ def _fits(arguments: Mapping[str, Any], batch: int, cohort: Any, chosen: Chosen,
 
 
 WIDTHS = (32, 24, 16, 12, 8)
-_WANTED_PATCHES = 2600
+_WANTED_PATCHES = 4500
 """Patches all networks of a fold should see: 200 images of one patch each, 25 times."""
-_ENOUGH_PATCHES, _ENOUGH_PASSES = 2500, 4
+_ENOUGH_PATCHES, _ENOUGH_PASSES = 2000, 4
 """Patches one network should see before a second one is worth more, and how often each case."""
 _MOST_MEMBERS = 3
 _STEP_VOXELS = {"cpu": 2**17 + 2**16, "gpu": 2**22}

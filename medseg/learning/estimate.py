@@ -1,4 +1,4 @@
-"""What a plan will cost on this machine: measured over a few steps, not guessed."""
+"""What a plan will cost on this machine: a few steps of its training measured, the rest counted."""
 
 from __future__ import annotations
 
@@ -7,30 +7,51 @@ import resource
 import sys
 import time
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from medseg.core.values import Value
+from medseg.data.budget import unet_gb
+from medseg.data.overrides import LEVELS
 from medseg.data.plan import Plan
-from medseg.learning.devices import autocast, channels_last, keep_memory, number_format, pick_device
-from medseg.learning.losses import loss_of
+from medseg.data.rules import UNETS
+from medseg.learning.devices import autocast, channels_last, number_format, pick_device
+from medseg.learning.inference import window_starts
+from medseg.learning.monitor import MOST
 from medseg.learning.networks import build_network
-from medseg.learning.settings import Training
+from medseg.learning.pace import seconds_per_step
+from medseg.learning.settings import Prediction, Training
+
+_OVERLAP = 0.5
+_AT_ONCE = 4
 
 
 class Expectation(Value):
-    """Cost of a training: seconds a step, peak memory in GB, and minutes for all networks of a fold."""
+    """Cost of the networks of a fold (or of several folds, see `times`).
+
+    ``minutes`` are those of training: drawing, augmentation, steps, and the looks at monitor cases. Reading
+    and preparing images, predicting, scoring and the report come on top; ``case_seconds`` is what predicting
+    a case of the median size takes with all networks of a fold. ``peak_gb`` is the memory of the process
+    that trains (on a GPU: of the GPU).
+    """
 
     seconds_per_step: float
-    peak_gb: float
-    minutes: float
     steps: int
+    networks: int = 1
+    minutes: float
+    peak_gb: float
+    case_seconds: float = 0.0
+
+    def times(self, folds: int) -> Expectation:
+        """The same for so many folds, trained one after another."""
+        more = {"steps": self.steps * folds, "networks": self.networks * folds}
+        return self.but(minutes=round(self.minutes * folds, 2), **more)
 
 
 def expect(
-    plan: Plan, cases: int, training: Training | None = None, device: str = "auto", measured: int = 3
+    plan: Plan, cases: int, training: Training | None = None, device: str = "auto", seconds: float = 1.5
 ) -> Expectation:
-    """Train `measured` steps on noise of the plan's shape and count up.
+    """Train a few steps on noise of the plan's shape, predict a patch, and count up.
 
     Parameters
     ----------
@@ -38,74 +59,90 @@ def expect(
     cases : int
         Training cases of a fold: they set the steps of an epoch.
     training : Training, optional
-        Epochs or budget.
-    measured : int
-        Steps timed, after one that is not.
-
-    Returns
-    -------
-    Expectation
-        Loading, augmentation and monitoring come on top: about a tenth. With a budget the minutes are
-        the budget and the steps what fits into it.
+        Epochs or budget; with a budget the minutes are the budget and the looks, and the steps what fits.
+    seconds : float
+        Time spent on measuring steps, at least.
     """
-    training = training or Training()
-    where = pick_device(device)
-    seconds = _seconds_a_step(plan, training, where, measured)
-    epochs, budget = training.length
-    batch, members = training.batch or plan.batch, training.members or plan.members
-    if budget is not None:
-        return Expectation(
-            seconds_per_step=round(seconds, 4),
-            peak_gb=_peak_gb(where),
-            minutes=budget / 60,
-            steps=int(budget / seconds),
-        )
-    steps = (
-        (epochs or 1) * (training.steps_per_epoch or min(250, max(20, math.ceil(cases / batch)))) * members
-    )
-    minutes = round(steps * seconds / 60, 1)
+    training, where = training or Training(), pick_device(device)
+    members = training.members or plan.members
+    step = seconds_per_step(plan, training, where, seconds)
+    forward = _forward_seconds(plan, where) * _windows(plan)
+    steps = steps_of(plan, cases, training, step)
+    looks = members * _looks(plan, cases, training) * forward
+    length = training.length[1]
+    spent = steps * step if length is None else length
     return Expectation(
-        seconds_per_step=round(seconds, 4), peak_gb=_peak_gb(where), minutes=minutes, steps=steps
+        seconds_per_step=round(step, 4),
+        steps=steps,
+        networks=members,
+        minutes=round((spent + looks) / 60, 2),
+        peak_gb=round(peak_gb(plan, training, where), 2),
+        case_seconds=round(forward * members, 3),
     )
 
 
-def _seconds_a_step(plan: Plan, training: Training, device: torch.device, measured: int) -> float:
-    keep_memory()
-    network = build_network(plan).to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    loss, dtype = loss_of(plan, training.loss), number_format(device, training.precision, plan)
-    image, target = _noise(plan, training.batch or plan.batch, device)
-    start = 0.0
-    for step in range(measured + 1):
-        if step == 1:
-            _wait(device)
-            start = time.perf_counter()
-        with autocast(device, dtype):
-            logits = network(image)
-        optimizer.zero_grad(set_to_none=True)
-        loss(logits, target).backward()
-        optimizer.step()
-    _wait(device)
-    return (time.perf_counter() - start) / measured
+def steps_of(plan: Plan, cases: int, training: Training, step_seconds: float) -> int:
+    """Steps of all networks of a fold."""
+    epochs, budget = training.length
+    if budget is not None:
+        return int(budget / step_seconds)
+    members, batch = training.members or plan.members, training.batch or plan.batch
+    an_epoch = training.steps_per_epoch or min(250, max(20, math.ceil(cases / batch)))
+    return (epochs or 1) * an_epoch * members
 
 
-def _noise(plan: Plan, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(batch, len(plan.channels), *plan.patch, generator=generator)
-    shape = (batch,) if plan.task == "classification" else (batch, *plan.patch)
-    shape = (batch, len(plan.classes)) if plan.task == "classification" and plan.multilabel else shape
-    target = torch.randint(0, 2 if plan.multilabel else plan.outputs, shape, generator=generator)
-    return image.to(device).contiguous(memory_format=channels_last(3)), target.to(device)
+def peak_gb(plan: Plan, training: Training, device: torch.device) -> float:
+    """Peak memory of the training: counted for our U-Nets, else as it was when it was measured here."""
+    if plan.network not in UNETS or not set(LEVELS) <= set(plan.network_arguments):
+        return used_gb(device)
+    dtype = number_format(device, training.precision, plan)
+    kind, name = ("cpu" if device.type == "cpu" else "gpu"), str(dtype).removeprefix("torch.")
+    batch, sizes = training.batch or plan.batch, (len(plan.channels), plan.outputs)
+    half = "bfloat16" if name != "float32" else name
+    return unet_gb(plan.patch, batch, plan.network_arguments, *sizes, kind, half)
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_gb(device: torch.device) -> float:
+def used_gb(device: torch.device) -> float:
     """Peak of this process so far, or of the GPU."""
     if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
+        return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _forward_seconds(plan: Plan, device: torch.device) -> float:
+    """Seconds to predict one patch; the faster of two times."""
+    network = build_network(plan).to(device).eval()
+    image = torch.randn(_AT_ONCE, len(plan.channels), *plan.patch).to(device)
+    image = image.contiguous(memory_format=channels_last(3))
+    dtype, times = number_format(device, Prediction().precision, plan), []
+    for _ in range(2):
+        start = time.perf_counter()
+        with torch.inference_mode(), autocast(device, dtype):
+            _first(network(image)).float().sum().item()
+        times.append(time.perf_counter() - start)
+    return min(times) / _AT_ONCE
+
+
+def _first(answer: object) -> torch.Tensor:
+    found = answer[0] if isinstance(answer, list | tuple) else answer
+    return found if isinstance(found, torch.Tensor) else torch.zeros(1)
+
+
+def _windows(plan: Plan) -> int:
+    """Windows of a case of the median size."""
+    if plan.task == "classification" or not plan.fingerprint:
+        return 1
+    shape, mm = (plan.fingerprint[name]["median"] for name in ("shape", "spacing_mm"))
+    sides = np.maximum(1, np.round(np.multiply(shape, mm) / plan.spacing_mm)).astype(int)
+    return math.prod(
+        len(window_starts(max(int(n), p), p, _OVERLAP)) for n, p in zip(sides, plan.patch, strict=True)
+    )
+
+
+def _looks(plan: Plan, cases: int, training: Training) -> float:
+    """Monitor cases looked at over a whole training, counted again at each look."""
+    if not training.monitor:
+        return 0
+    aside = float(np.clip(round(training.monitor * cases), 1, MOST[plan.task]))
+    return aside / training.monitor_every

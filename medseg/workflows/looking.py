@@ -49,15 +49,16 @@ def plan(
     """``medseg plan DIR [key=value]``: choices with their reasons; `key` is a choice or a budget."""
     from medseg.learning.devices import hardware
     from medseg.learning.estimate import expect
+    from medseg.workflows.pacing import said
 
     raw = _there_or_ingested(folder, opened, run)
     given = load_config(TrainSettings, None, [f"plan.{text}" for text in overrides]).plan
     chosen = make_plan(run, raw, **{"device": hardware(device), **given})
     cost = expect(chosen, len(raw), Training(budget_minutes=given.get("budget_minutes")), device)
     lines = [f"{name:<18} {getattr(chosen, name)}\n{'':<18} {why}" for name, why in chosen.why.items()]
-    time = f"{cost.minutes:g} minutes for {cost.steps} steps of {cost.seconds_per_step:.2g} s"
-    how = "measured here over three steps; loading and augmentation come on top"
-    expected = f"{'expected':<18} {time}, {cost.peak_gb:g} GB\n{'':<18} {how}"
+    expected = "\n".join(
+        f"{name:<18} {text}" for name, text in zip(("expected", "", ""), said(cost), strict=True)
+    )
     text = "\n".join([*lines, expected, "", f"written to {run.root / 'plan.yaml'}"])
     told = chosen.model_dump(mode="json") | {"expected": cost.model_dump(mode="json")}
     return Outcome(told, text, 3 if run.failures else 0)

@@ -2,13 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from medseg.core.run import Run
 from medseg.core.values import digest
+from medseg.data.budget import unet_gflop
+from medseg.data.cohort import Split
 from medseg.data.plan import Plan
 from medseg.data.rules import UNETS
+from medseg.learning.settings import Training
+
+if TYPE_CHECKING:
+    from medseg.learning.estimate import Expectation
+
+log = logging.getLogger("medseg")
+
+_MINUTES = 1.0
+"""A training of less is not worth measuring before."""
+
+
+def said(cost: Expectation) -> tuple[str, str, str]:
+    """An expectation in three lines: minutes and memory, what they are made of, what they leave out."""
+    networks = "one network" if cost.networks == 1 else f"{cost.networks} networks"
+    return (
+        f"{cost.minutes:.3g} minutes of training, {cost.peak_gb:.2g} GB",
+        f"{networks} of a fold, {cost.steps} steps of {cost.seconds_per_step:.2g} s in all (measured here: "
+        "reading, augmentation, network, optimiser) and the looks at the monitor cases",
+        f"not counted: reading and preparing the images, scores and report, and {cost.case_seconds:.2g} s "
+        "for each case predicted",
+    )
+
+
+@contextmanager
+def expected(
+    run: Run, plan: Plan, training: Training, split: Split, names: Mapping[str, Sequence[str]], device: str
+) -> Iterator[None]:
+    """Tell before trainings of more than a minute what they will cost, and after them what they did.
+
+    Silent where they are there already, were begun before, or are sent to workers.
+    """
+    folders = [run.root / "train" / name for fold in names.values() for name in fold]
+    begun = any(f.exists() or (f.parent / f".{f.name}.partial").exists() for f in folders)
+    cases = len(split.folds[0].train)
+    if begun or run.workers not in (None, 0, 1) or not _long(plan, training, cases):
+        yield
+        return
+    from medseg.learning.devices import pick_device
+    from medseg.learning.estimate import expect, used_gb
+
+    cost, start = expect(plan, cases, training, device).times(len(split.folds)), time.monotonic()
+    log.info(
+        "%-12s %.3g minutes and %.2g GB for %d networks",
+        "expected",
+        cost.minutes,
+        cost.peak_gb,
+        cost.networks,
+    )
+    yield
+    took, used = (time.monotonic() - start) / 60, used_gb(pick_device(device))
+    log.info(
+        "%-12s %.3g minutes (expected %.3g), %.2g GB (%.2g)", "took", took, cost.minutes, used, cost.peak_gb
+    )
+
+
+def _long(plan: Plan, training: Training, cases: int) -> bool:
+    """Whether a training takes a minute by the usual arithmetic: it pays to measure."""
+    if training.budget_minutes is not None:
+        return training.budget_minutes >= _MINUTES
+    if not {"widths", "strides", "kernels"} <= set(plan.network_arguments) or not plan.spent.rate_gflops:
+        return False
+    sizes = len(plan.channels), plan.outputs
+    gflop = unet_gflop(plan.patch, plan.network_arguments, *sizes) * (training.batch or plan.batch)
+    steps = (training.epochs or 50) * (training.steps_per_epoch or max(20, cases // plan.batch))
+    return steps * gflop / plan.spent.rate_gflops >= 60 * _MINUTES
 
 
 def with_memory(run: Run, overrides: Mapping[str, Any]) -> dict[str, Any]:

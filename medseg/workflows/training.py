@@ -21,6 +21,7 @@ from medseg.workflows.judging import headlines
 from medseg.workflows.looking import audit_cases
 from medseg.workflows.opening import open_cohort
 from medseg.workflows.outcome import Outcome
+from medseg.workflows.pacing import expected
 from medseg.workflows.rivals import Beside, beside, joined, several_rule
 from medseg.workflows.settings import TrainSettings
 from medseg.workflows.transferring import carried_weights, with_twin
@@ -77,10 +78,11 @@ def train_folds(
     names = network_names(split, plan, training)
     members = len(names["fold0"])
     models: dict[str, tuple[Artifact, ...]] = dict.fromkeys(items, ())
-    for number in range(members):
-        named = {names[fold][number]: item for fold, item in items.items()}
-        made = _trained(run, named, plan, training.of_member(number, members), device, tracking, **more)
-        models = {fold: (*models[fold], made[names[fold][number]]) for fold in items}
+    with expected(run, plan, training, split, names, device):
+        for number in range(members):
+            named = {names[fold][number]: item for fold, item in items.items()}
+            made = _trained(run, named, plan, training.of_member(number, members), device, tracking, **more)
+            models = {fold: (*models[fold], made[names[fold][number]]) for fold in items}
     return models
 
 
@@ -130,6 +132,8 @@ def score_all(
     scoring = several_rule(scoring or Scoring(), raw)
     items = {case: (masks.get(case), raw[case]) for case in cases if case in raw}
     cohort = raw.cohort
+    if scoring.ignore is None and cohort.ignore is not None:
+        scoring = scoring.but(ignore=cohort.ignore)
     classes = cohort.classes if cohort.task == "classification" else ()
     scored = run.map(score, items, labels=cohort.labels, scoring=scoring, classes=classes)
     return Scores([row for a in scored.values() for row in read_rows(a)], scoring=scoring)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
+
 from medseg.data.plan import Intensity, Plan
+from medseg.data.rules import levels, widths
 from medseg.imaging.labels import labels
+from medseg.learning import estimate
 from medseg.learning.estimate import expect
 from medseg.learning.settings import Training
 
@@ -31,9 +38,54 @@ def test_epochs_are_counted_in_steps_of_all_networks() -> None:
 
 
 def test_a_budget_is_kept_and_filled() -> None:
-    found = expect(PLAN, cases=80, training=Training(budget_minutes=2), device="cpu")
+    found = expect(PLAN, cases=80, training=Training(budget_minutes=2, monitor=0), device="cpu", seconds=0)
     assert found.minutes == 2
     assert (
         found.steps == int(120 / found.seconds_per_step)
         or abs(found.steps * found.seconds_per_step - 120) < 5
     )
+
+
+def test_looks_at_monitor_cases_and_folds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "seconds_per_step", lambda *_: 0.5)
+    monkeypatch.setattr(estimate, "_forward_seconds", lambda *_: 2.0)
+    training = Training(epochs=2, steps_per_epoch=30, monitor=0.1, monitor_every=0.25)
+    found = expect(PLAN, cases=40, training=training, device="cpu")
+    assert found.minutes * 60 == pytest.approx(2 * 30 * 0.5 + 4 * 4 * 2.0, abs=1)
+    large = {"shape": {"median": [32, 16, 16]}, "spacing_mm": {"median": [1, 1, 1]}}
+    assert expect(PLAN.but(fingerprint=large), 40, training, "cpu").case_seconds == 3 * found.case_seconds
+    five = found.times(5)
+    assert (five.steps, five.networks) == (5 * found.steps, 5)
+    assert five.minutes == pytest.approx(5 * found.minutes)
+
+
+@pytest.mark.parametrize(
+    ("patch", "batch", "precision"),
+    [((32, 32, 32), 4, "float32"), pytest.param((96, 96, 1), 8, "auto", marks=pytest.mark.slow)],
+)
+def test_memory_is_told_within_a_third_of_what_a_training_takes(
+    patch: tuple[int, int, int], batch: int, precision: str
+) -> None:
+    """In a process of its own: the peak of this one has seen other things."""
+    strides, kernels = levels(patch, (1, 1, 1))
+    shape = {"widths": widths(16, len(strides)), "strides": strides, "kernels": kernels}
+    plan = PLAN.but(patch=patch, batch=batch, network_arguments=shape)
+    script = (
+        "import sys, torch\n"
+        "from medseg.data.plan import Plan\n"
+        "from medseg.learning import estimate, pace\n"
+        "plan = Plan.model_validate_json(sys.stdin.read())\n"
+        f"how, cpu = estimate.Training(precision='{precision}'), torch.device('cpu')\n"
+        "pace._LEAST_STEPS = 0\n"
+        "pace.seconds_per_step(plan, how, cpu, 0)\n"
+        "print(estimate.used_gb(cpu), estimate.peak_gb(plan, how, cpu))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=plan.model_dump_json(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    used, told = map(float, done.stdout.split())
+    assert told == pytest.approx(used, rel=0.3)

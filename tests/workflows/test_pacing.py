@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import medseg as ms
-from medseg.learning import pace
+from medseg.learning import estimate, pace
+from medseg.learning.estimate import Expectation
+from medseg.workflows import pacing
 
 
 @pytest.fixture
@@ -36,6 +38,27 @@ def test_a_busy_machine_does_not_change_a_plan_that_was_made(
     assert "400 GFLOP/s on cpu, measured" in first.why["network_arguments"]
     slower = _plan(tiny_msd, tmp_path / "other", budget_minutes=1)
     assert slower.network_arguments["widths"][0] < first.network_arguments["widths"][0]
+
+
+def test_a_training_of_some_length_tells_what_it_will_cost_and_what_it_did(
+    tiny_msd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cost = Expectation(seconds_per_step=0.5, steps=300, minutes=2.5, peak_gb=0.7)
+    monkeypatch.setattr(estimate, "expect", lambda *_: cost)
+    run, cohort = ms.Run(tmp_path / "run", quiet=True), ms.Cohort.from_msd(tiny_msd)
+    split, plan = cohort.split(folds=2), ms.make_plan(run, ms.ingest_all(run, cohort))
+    names = {"fold0": ("fold0",), "fold1": ("fold1",)}
+    with caplog.at_level("INFO", "medseg"):
+        with pacing.expected(run, plan, ms.Training(budget_minutes=2), split, names, "cpu"):
+            assert "5 minutes and 0.7 GB for 2 networks" in caplog.text
+        assert "(expected 5)" in caplog.text
+        caplog.clear()
+        with pacing.expected(run, plan, ms.Training(epochs=1, steps_per_epoch=1), split, names, "cpu"):
+            pass
+        (run.root / "train" / "fold0").mkdir(parents=True)
+        with pacing.expected(run, plan, ms.Training(budget_minutes=2), split, names, "cpu"):
+            pass
+    assert not caplog.text, "nothing is told of short trainings, nor of what is there already"
 
 
 def test_a_rate_that_is_given_is_not_measured(tiny_msd: Path, tmp_path: Path, measured: list[float]) -> None:
