@@ -71,7 +71,7 @@ def load_checkpoint(folder: Path, state: State) -> bool:
             log.warning("checkpoint %s cannot be used (%s)", note.stem, type(error).__name__)
             continue
         _restore(state, tensors)
-        state.facts = facts
+        state.facts = {**state.facts, **facts}
         return True
     return False
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import random
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -15,6 +17,7 @@ from medseg.learning.settings import Precision
 
 log = logging.getLogger("medseg")
 
+_ROOM = 0.3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -61,7 +64,7 @@ def keep_memory() -> None:
 
 
 def number_format(device: torch.device, precision: Precision, plan: Plan) -> torch.dtype:
-    """float32, or bfloat16 where asked for or (``auto``) where the device is faster with it.
+    """float32, or what is asked for, or (``auto``) bfloat16 or float16 where the device is faster with it.
 
     On CPUs that multiply in bfloat16 (AMX, AVX-512 BF16) networks train at up to twice the speed in it;
     those that would compute wrongly or more slowly stay in float32 (`medseg.learning.narrow`).
@@ -69,9 +72,9 @@ def number_format(device: torch.device, precision: Precision, plan: Plan) -> tor
     from medseg.learning.narrow import narrow_enough
 
     if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+        return getattr(torch, precision)
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     fast = device.type == "cpu" and _multiplies_bfloat16() and narrow_enough(plan)
     return torch.bfloat16 if fast else torch.float32
 
@@ -79,6 +82,22 @@ def number_format(device: torch.device, precision: Precision, plan: Plan) -> tor
 def _multiplies_bfloat16() -> bool:
     asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+
+
+def resident(cases: Iterable[Any], device: torch.device, wanted: bool | None) -> bool:
+    """Whether prepared cases are held in the memory of the device: as told, or on a GPU with room for them.
+
+    Parameters
+    ----------
+    cases : of PreparedCase
+        Their arrays may take up to `_ROOM` of the memory that is free.
+    """
+    if wanted is not None:
+        return wanted
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(case.nbytes for case in cases) <= _ROOM * free
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -1,4 +1,8 @@
-"""The training loop, to be read in one sitting: draw, change, forward, loss, backward, step, look, save."""
+"""The training loop, to be read in one sitting: draw, change, forward, loss, backward, step, look, save.
+
+Several processes that train together each run it (`medseg.learning.together`): every one draws its share of
+each batch, and what decides how the loop goes on is exchanged once a step.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,14 @@ from medseg.core.files import write_text
 from medseg.data.plan import Plan
 from medseg.learning.augment import augment
 from medseg.learning.checkpoint import State, load_checkpoint, save_checkpoint
-from medseg.learning.devices import autocast, channels_last, number_format
+from medseg.learning.devices import autocast, channels_last, number_format, resident
 from medseg.learning.losses import Loss, loss_of
+from medseg.learning.mending import FRESH, out_of_memory, pass_over, starved, went_well
 from medseg.learning.monitor import look
 from medseg.learning.networks import build_network
 from medseg.learning.sampling import Drawn, PreparedCase, Sampler
 from medseg.learning.settings import Training, Tuning
+from medseg.learning.together import ALONE, World, share_statistics
 from medseg.learning.tuning import groups_of, set_free
 
 log = logging.getLogger("medseg")
@@ -86,18 +92,22 @@ class Job:
         out: Path,
         start: Start | None = None,
         terms: Sequence[Term] = (),
+        world: World = ALONE,
     ) -> None:
-        self.start, self.terms = start, list(terms)
+        self.start, self.terms, self.world = start, list(terms), world
         self.plan, self.training, self.device, self.out = plan, training, device, out
         self.trained, self.monitored = trained, monitored
         batch = training.batch or plan.batch
-        self.sampler = Sampler(trained, plan, batch, training.foreground, training.seed)
-        self.steps = training.steps_per_epoch or min(250, max(20, math.ceil(len(trained) / batch)))
+        share = plan.sampling.foreground if training.foreground is None else training.foreground
+        hold = device if resident(trained, device, training.resident) else None
+        self.sampler = Sampler(trained, plan, batch, share, training.seed, (world.rank, world.size), hold)
+        seen = batch * training.accumulate * world.size
+        self.steps = training.steps_per_epoch or min(250, max(20, math.ceil(len(trained) / seen)))
         self.dtype = number_format(device, training.precision, plan)
-        self.loss: Loss = loss_of(plan, training.loss)
-        network = build_network(plan).to(device)
-        carried = start.fill(network) if start else set()
-        groups = groups_of(network, plan, start.tuning if start else Tuning(), carried)
+        self.loss: Loss = loss_of(plan, training.loss, training.loss_settings)
+        network = share_statistics(build_network(plan), world).to(device)
+        self.carried = start.fill(network) if start else set()
+        groups = groups_of(network, plan, start.tuning if start else Tuning(), self.carried)
         for term in self.terms:
             if hasattr(term, "attach"):
                 term.attach(network)
@@ -107,8 +117,12 @@ class Job:
         )
         average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.state = State(network, average, optimizer, terms=self.terms)
-        self.state.facts = {"step": 0, "seconds": 0.0, "wait": 0.0, "loss": 0.0, "history": [], "best": None}
+        self.state.facts = {
+            "step": 0, "seconds": 0.0, "wait": 0.0, "change": 0.0, "loss": 0.0, "counted": 0,
+            "history": [], "best": None, "stale": 0, "ended": "", **FRESH,
+        }  # fmt: skip
         self.saved = time.monotonic()
+        self.forward = torch.compile(network, dynamic=False) if training.compile else network
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -123,73 +137,138 @@ class Job:
             return min(1.0, self.state.facts["seconds"] / budget)
         return self.state.facts["step"] / ((epochs or 1) * self.steps)
 
+    @property
+    def done(self) -> bool:
+        """Whether the training is at its end: by its length, or since nothing gets better any more."""
+        return self.progress >= 1 or bool(self.state.facts["ended"])
+
     def resume(self) -> None:
-        """Take up the last checkpoint, if there is one."""
+        """Take up the last checkpoint, if there is one; processes that train together begin alike."""
         if load_checkpoint(self.out / "checkpoint", self.state):
             step = self.state.facts["step"]
             log.info("resumed from epoch %d (step %d)", step // self.steps, step)
+        self.world.make_alike(self.state.network.state_dict().values())
+        self.world.make_alike(self.state.average.values())
+        if self.world.told([self.state.facts["step"]]) != [self.state.facts["step"]]:
+            raise MedsegError(
+                "the processes that train together do not find the same checkpoint",
+                mend="put the run folder where all machines see it",
+            )
 
     def epochs(self, stop: threading.Event, bar: Any) -> Iterator[dict[str, float]]:
-        """Train to the end; a row of the history for each epoch."""
-        while self.progress < 1:
-            loss = self._epoch(stop, bar)
-            row = self._row(loss)
-            self.history.append(row)
-            write_text(self.out / "history.csv", history_csv(self.history))
-            if self.progress >= 1 or time.monotonic() - self.saved > self.training.checkpoint_seconds:
-                self._save()
-            yield row
+        """Train to the end; a row of the history for each epoch.
+
+        Raises
+        ------
+        MedsegError
+            Loss or gradient keep being no number, or memory runs out.
+        """
+        batches = self.sampler.stream(self.state.facts["step"], self.steps, self.training.accumulate)
+        try:
+            while not self.done:
+                self._epoch(batches, stop, bar)
+                yield self._closed()
+        except (RuntimeError, MemoryError) as error:
+            if not starved(error):
+                raise
+            raise out_of_memory(self.plan, self.training, self.device) from error
+        finally:
+            batches.close()
 
     def chosen(self) -> dict[str, Tensor]:
         """The weights to keep: those of the best look at the monitor cases, else the last."""
         return self.state.best or self._weights()
 
-    def _epoch(self, stop: threading.Event, bar: Any) -> float:
-        """Steps up to the end of the epoch (or of the budget); the mean loss."""
+    def _epoch(self, batches: Iterator[Drawn], stop: threading.Event, bar: Any) -> None:
+        """Steps up to the end of the epoch (or of the budget)."""
         facts = self.state.facts
-        epoch, first = divmod(facts["step"], self.steps)
         self.state.network.train()
         set_free(self.state.network, self.state.optimizer.param_groups, self.progress)
-        start = time.perf_counter()
-        for drawn in self.sampler.epoch(epoch, range(first, self.steps)):
-            ready = time.perf_counter()
-            facts["loss"] += self._step(drawn)
-            facts["step"] += 1
-            facts["wait"] += ready - start
-            facts["seconds"] += time.perf_counter() - start
+        for _ in range(facts["step"] % self.steps, self.steps):
             start = time.perf_counter()
+            halt = self._step(batches, stop)
+            facts["step"] += 1
+            facts["seconds"] += time.perf_counter() - start
+            facts["seconds"] = self.world.told([facts["seconds"]])[0]
             bar.update(int(1000 * self.progress) - bar.n)
-            if stop.is_set():
-                self._save()
-                raise SystemExit(143)
+            if halt:
+                self._halted()
             if self.progress >= 1:
                 break
-        done = facts["step"] - epoch * self.steps
-        return facts["loss"] / done
 
-    def _step(self, drawn: Drawn) -> float:
-        """One step of the optimiser; the loss."""
-        network, optimizer = self.state.network, self.state.optimizer
+    def _step(self, batches: Iterator[Drawn], stop: threading.Event) -> bool:
+        """One step of the optimiser over as many batches as are added up; whether to stop after it."""
+        facts, optimizer = self.state.facts, self.state.optimizer
+        rate = rate_at(self.progress, self.training) * 0.5 ** facts["eased"]
         for group in optimizer.param_groups:
-            group["lr"] = group["scale"] * rate_at(self.progress, self.training)
-        image, target = self._changed(drawn)
-        with autocast(self.device, self.dtype):
-            logits = network(image)
-        loss = self.loss(logits, target)
-        moment = Moment(network, image, target, logits, self.progress, drawn)
-        for term in self.terms:
-            loss = loss + term(moment)
+            group["lr"] = group["scale"] * rate
+        torch.manual_seed((self.training.seed * 2**20 + facts["step"]) * self.world.size + self.world.rank)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), self.training.clip)
-        optimizer.step()
-        self._follow()
-        return float(loss.detach())
+        loss = sum(self._pass(batches) for _ in range(self.training.accumulate))
+        norm = self._gathered_gradients()
+        bad = not (math.isfinite(loss) and math.isfinite(norm))
+        loss, bad, halt = self.world.summed([loss / self.world.size, float(bad), float(stop.is_set())])
+        if bad:
+            pass_over(self.state, self.training, self.dtype, facts["step"] // self.steps + 1)
+        else:
+            optimizer.step()
+            self._follow()
+            went_well(facts, self.dtype)
+            facts["loss"], facts["counted"] = facts["loss"] + loss, facts["counted"] + 1
+        return bool(halt)
+
+    def _halted(self) -> None:
+        """Save and leave; an epoch that is just finished is closed, so that going on misses nothing of it."""
+        if self.done or self.state.facts["step"] % self.steps == 0:
+            self._closed()
+        self._save()
+        raise SystemExit(143)
+
+    def _pass(self, batches: Iterator[Drawn]) -> float:
+        """Forward and backward through one batch; its part of the step's loss."""
+        start = time.perf_counter()
+        drawn = next(batches)
+        ready = time.perf_counter()
+        image, target = self._changed(drawn)
+        self.state.facts["wait"] += ready - start
+        self.state.facts["change"] += time.perf_counter() - ready
+        with autocast(self.device, self.dtype):
+            logits = self.forward(image)
+        loss, parts = self._loss(logits, target), self.training.accumulate
+        moment = Moment(self.state.network, image, target, logits, self.progress, drawn)
+        more = sum(term(moment) for term in self.terms)
+        ((loss + more / self.world.size) * (self._scale / parts)).backward()
+        return float((loss + more).detach()) / parts
+
+    def _loss(self, logits: Any, target: Tensor) -> Tensor:
+        """The loss over the batches of all processes: the same number in each."""
+        if self.world.size == 1:
+            return self.loss(logits, target)
+        several = isinstance(logits, list)
+        whole = [self.world.gathered(part.float()) for part in (logits if several else [logits])]
+        everything: Any = whole if several else whole[0]
+        return self.loss(everything, self.world.gathered(target))
+
+    @property
+    def _scale(self) -> float:
+        """Factor on the loss, so that small gradients are numbers in float16."""
+        return self.state.facts["scale"] if self.dtype == torch.float16 else 1.0
+
+    def _gathered_gradients(self) -> float:
+        """Gradients summed over the processes, clipped; their norm."""
+        groups = self.state.optimizer.param_groups
+        everything = [p for group in groups for p in group["params"]]
+        self.world.add_gradients(everything)
+        if self._scale != 1:
+            for parameter in everything:
+                if parameter.grad is not None:
+                    parameter.grad.div_(self._scale)
+        return float(nn.utils.clip_grad_norm_(self.state.network.parameters(), self.training.clip))
 
     def _changed(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Windows to augmented patches on the device, in the memory format convolutions like."""
-        image = torch.from_numpy(drawn.image).to(self.device, non_blocking=True)
-        target = torch.from_numpy(drawn.target).to(self.device, non_blocking=True)
+        image = torch.as_tensor(drawn.image).to(self.device, non_blocking=True)
+        target = torch.as_tensor(drawn.target).to(self.device, non_blocking=True)
         image, target = augment(
             image, target, self.plan.patch, self.plan.spacing_mm, drawn.seeds, self.training.augment
         )
@@ -206,28 +285,31 @@ class Job:
                 else:
                     self.state.average[name].copy_(value)
 
-    def _row(self, loss: float) -> dict[str, float]:
-        """Close the epoch: check it, look at the monitor cases when due, and sum it up."""
+    def _closed(self) -> dict[str, float]:
+        """Close the epoch: look at the monitor cases when due, sum it up, save."""
         facts = self.state.facts
         epoch = math.ceil(facts["step"] / self.steps)
-        if not math.isfinite(loss):
-            raise MedsegError(
-                f"the loss is not a number any more in epoch {epoch}",
-                evidence=f"rate {rate_at(self.progress, self.training):.3g}, {self.dtype}",
-                mend="lower training.rate, or set training.precision=float32; run again: it starts from the "
-                "last good checkpoint",
-            )
         row = {
             "epoch": epoch,
             "step": facts["step"],
             "progress": round(self.progress, 5),
-            "loss": round(loss, 6),
-            "rate": rate_at(self.progress, self.training),
+            "loss": round(facts["loss"] / max(1, facts["counted"]), 6),
+            "rate": rate_at(self.progress, self.training) * 0.5 ** facts["eased"],
             "wait_share": round(facts["wait"] / facts["seconds"], 4),
+            "augment_share": round(facts["change"] / facts["seconds"], 4),
         }
+        row |= {"bad_steps": facts["bad"]} if facts["bad"] else {}
         row |= self._look(epoch)
-        facts["loss"] = 0.0
-        return row | {"seconds": round(facts["seconds"], 2)}
+        facts["loss"], facts["counted"] = 0.0, 0
+        facts["seconds"], ended = self.world.told([facts["seconds"], float(bool(facts["ended"]))])
+        facts["ended"] = facts["ended"] or ("plateau" if ended else "")
+        row["seconds"] = round(facts["seconds"], 2)
+        self.history.append(row)
+        if self.world.leads:
+            write_text(self.out / "history.csv", history_csv(self.history))
+            if self.done or time.monotonic() - self.saved > self.training.checkpoint_seconds:
+                self._save()
+        return row
 
     def _look(self, epoch: int) -> dict[str, float]:
         """Scores on the monitor cases when it is time; the best weights so far are kept."""
@@ -235,12 +317,13 @@ class Job:
         every = self.training.monitor_every
         before = self.history[-1]["progress"] if self.history else 0.0
         due = math.floor(self.progress / every + _MARGIN) > math.floor(before / every + _MARGIN)
-        if not self.monitored or not (due or self.progress >= 1):
+        if not self.world.leads or not self.monitored or not (due or self.progress >= 1):
             return {}
         start = time.perf_counter()
         scores = self._judged()
         facts["seconds"] += time.perf_counter() - start
         score, best = scores.pop("score"), facts["best"]
+        self._count_looks(score, best)
         if best is None or score >= best["top"] - _AS_GOOD:
             top = max(score, best["top"]) if best else score
             facts["best"] = {
@@ -253,6 +336,14 @@ class Job:
             self.state.best = {k: v.clone() for k, v in self._weights().items()}
         log.info("epoch %d, %.0f %%: %s", epoch, 100 * self.progress, _words(scores))
         return {f"monitor_{k}": round(v, 5) for k, v in scores.items()}
+
+    def _count_looks(self, score: float, best: Mapping[str, Any] | None) -> None:
+        """End the training when as many looks as it has patience brought nothing better."""
+        facts, patience = self.state.facts, self.training.patience
+        facts["stale"] = 0 if best is None or score > best["top"] else facts["stale"] + 1
+        if patience and facts["stale"] >= patience and self.progress < 1:
+            facts["ended"] = "plateau"
+            log.info("no better look in %d: the training ends at %.0f %%", patience, 100 * self.progress)
 
     def _judged(self) -> dict[str, float]:
         """Scores of the averaged weights, lent to the network for the look."""
@@ -268,14 +359,24 @@ class Job:
         return self.state.average if self.training.average else self.state.network.state_dict()
 
     def _save(self) -> None:
+        if not self.world.leads:
+            return
         save_checkpoint(self.out / "checkpoint", self.state)
         self.saved = time.monotonic()
 
 
 def rate_at(progress: float, training: Training) -> float:
-    """Learning rate at a share of the training: a linear rise, then a cosine down to zero."""
+    """Learning rate at a share of the training: a linear rise, then what the schedule says."""
     rise = min(1.0, max(progress, 1e-3) / training.warm_up) if training.warm_up else 1.0
-    return training.rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return training.rate * rise * SCHEDULES[training.schedule](min(1.0, progress))
+
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "poly": lambda progress: (1 - progress) ** 0.9,
+    "constant": lambda progress: 1.0,
+}
+"""Share of the rate that is left at a share of the training."""
 
 
 def history_csv(rows: Sequence[Mapping[str, float]]) -> str:

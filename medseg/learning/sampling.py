@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from medseg.core.files import read_json
 from medseg.data.plan import Plan, Triple
@@ -49,6 +53,15 @@ class PreparedCase:
         return np.load(self.folder / "foreground.npy", allow_pickle=False)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of image and reference."""
+        return self.image.nbytes + (self.reference.nbytes if self._has_reference else 0)
+
+    @property
+    def _has_reference(self) -> bool:
+        return (self.folder / "reference.npy").is_file()
+
+    @property
     def patient(self) -> str:
         """Patient key; cases of one patient are never on both sides of a split."""
         return str(self.info["patient"])
@@ -68,15 +81,15 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Windows of one step, before augmentation.
+    """Windows of one step, before augmentation; tensors where the cases lie on the device.
 
     ``image [B, C, *window]`` float32; ``target [B, *window]`` uint8, or class indices ``[B]`` (several
     classes a case: ``[B, classes]`` of 0 and 1); ``seeds [B]`` for what augmentation draws; ``classes`` as
     the target of a classification, for plans that know classes beside their labels.
     """
 
-    image: NDArray[np.float32]
-    target: NDArray[Any]
+    image: Any
+    target: Any
     seeds: NDArray[np.int64]
     classes: NDArray[Any] | None = None
 
@@ -95,46 +108,81 @@ class Sampler:
         Share of windows centred on a voxel of a label drawn evenly from those the case has; spread
         over the batch so that every step has its share.
     seed : int
+    part : (int, int)
+        Which share this is of how many that make up a batch together, each of `batch` windows.
+    hold : torch.device, optional
+        Where all cases are copied to at the start; by default they stay mapped.
     """
 
     def __init__(
-        self, cases: Sequence[PreparedCase], plan: Plan, batch: int, foreground: float, seed: int
+        self,
+        cases: Sequence[PreparedCase],
+        plan: Plan,
+        batch: int,
+        foreground: float,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
+        hold: torch.device | None = None,
     ) -> None:
-        self.cases, self.plan, self.batch = list(cases), plan, batch
+        self.cases, self.plan, self.batch, self.part = list(cases), plan, batch, part
         self.foreground, self.seed = foreground, seed
         self.window = window_of(plan.patch)
+        self.weights = dict(enumerate(plan.sampling.label_weights, start=1))
+        self.held = None if hold is None else [_held(case, plan, hold) for case in self.cases]
 
     def draw(self, epoch: int, step: int) -> Drawn:
-        """The windows of one step."""
-        places = range(step * self.batch, (step + 1) * self.batch)
-        parts = [self._one(epoch, place) for place in places]
-        images, targets, seeds, classes = zip(*parts, strict=True)
-        drawn = Drawn(np.stack(images), np.stack(targets), np.array(seeds, np.int64))
-        return replace(drawn, classes=np.stack(classes)) if self.plan.classes else drawn
+        """The windows of one step: this part's share of them."""
+        part, parts = self.part
+        first = (step * parts + part) * self.batch
+        drawn = [self._one(epoch, place) for place in range(first, first + self.batch)]
+        images, targets, seeds, classes = zip(*drawn, strict=True)
+        stack = torch.stack if self.held else np.stack
+        target = stack(targets) if self.plan.task == "segmentation" else np.stack(targets)
+        made = Drawn(stack(images), target, np.array(seeds, np.int64))
+        return replace(made, classes=np.stack(classes)) if self.plan.classes else made
 
     def epoch(self, epoch: int, steps: range) -> Iterator[Drawn]:
         """The steps of an epoch in order, read one ahead by a thread."""
-        with ThreadPoolExecutor(1) as reader:
-            ahead = None
-            for step in steps:
-                now = ahead or reader.submit(self.draw, epoch, step)
-                ahead = reader.submit(self.draw, epoch, step + 1) if step + 1 < steps.stop else None
-                yield now.result()
+        return _ahead(lambda n: self.draw(epoch, n), steps)
 
-    def _one(self, epoch: int, place: int) -> tuple[NDArray[np.float32], Any, int, Any]:
-        case = self.cases[self._turn(epoch, place)]
+    def stream(self, step: int, steps: int, batches: int = 1) -> Generator[Drawn, None, None]:
+        """Batch after batch without end, read one ahead by a thread, from a step of the training on.
+
+        Parameters
+        ----------
+        steps : int
+            Steps of an epoch.
+        batches : int
+            Batches of a step.
+        """
+        return _ahead(lambda n: self.draw(*divmod(n, steps * batches)), itertools.count(step * batches))
+
+    def _one(self, epoch: int, place: int) -> tuple[Any, Any, int, Any]:
+        number = self._turn(epoch, place)
+        case = self.cases[number]
         rng = np.random.default_rng([self.seed, 1, epoch, place])
         seed = int(rng.integers(2**62))
         shape = case.image.shape[1:]
         known = case.class_target(self.plan) if self.plan.classes else None
         if self.plan.task == "classification":
-            return cut(case.image, _middle(shape), self.window), known, seed, known
-        wants = (place % self.batch) < self.foreground * self.batch
+            return self._cut(number, _middle(shape))[0], known, seed, known
+        # as many of every batch as the share says, or in turns where a batch is too small for that
+        wants = math.ceil((place + 1) * self.foreground) > math.ceil(place * self.foreground)
         centre = self._centre(case, rng, wants)
         start = [c - p // 2 for c, p in zip(centre, self.plan.patch, strict=True)]
         middle = [_inside(s, p, n) + p / 2 for s, p, n in zip(start, self.plan.patch, shape, strict=True)]
-        image = cut(case.image, middle, self.window)
-        return image, cut(case.reference[None], middle, self.window, np.uint8)[0], seed, known
+        return *self._cut(number, middle), seed, known
+
+    def _cut(self, number: int, middle: Sequence[float]) -> tuple[Any, Any]:
+        """Windows of the image and of the reference (None for a class) of a case."""
+        masks = self.plan.task == "segmentation"
+        if self.held:
+            image, reference = self.held[number]
+            window = cut_tensor(image, middle, self.window).float()
+            return window, cut_tensor(reference, middle, self.window)[0] if masks else None
+        case = self.cases[number]
+        window = cut(case.image, middle, self.window)
+        return window, cut(case.reference[None], middle, self.window, np.uint8)[0] if masks else None
 
     def _turn(self, epoch: int, place: int) -> int:
         """Which case: every one once before any comes again; with balanced classes, within its class."""
@@ -162,11 +210,16 @@ class Sampler:
         return [found[index] for index in sorted(found)]
 
     def _centre(self, case: PreparedCase, rng: np.random.Generator, wants: bool) -> NDArray[np.int64]:
-        if wants and len(case.foreground):
-            labels = np.unique(case.foreground[:, 0])
-            rows = case.foreground[case.foreground[:, 0] == rng.choice(labels)]
-            return rows[rng.integers(len(rows)), 1:].astype(np.int64)
-        return rng.integers(np.array(case.image.shape[1:]))
+        listed = case.foreground[:, 0]
+        labels = np.unique(listed[listed > 0])
+        if wants and len(labels):
+            label = rng.choice(labels, p=shares(labels, self.weights))
+        elif (listed == 0).any():
+            label = 0  # only part of the case is known: elsewhere nothing could be learnt
+        else:
+            return rng.integers(np.array(case.image.shape[1:]))
+        rows = case.foreground[listed == label]
+        return rows[rng.integers(len(rows)), 1:].astype(np.int64)
 
 
 def window_of(patch: Sequence[int]) -> Triple:
@@ -179,17 +232,59 @@ def cut(
     array: NDArray[Any], middle: Sequence[float], window: Sequence[int], dtype: Any = np.float32
 ) -> NDArray[Any]:
     """A window of ``[C, I, J, K]`` about the point `middle` (in voxel edges); edge voxels are repeated."""
-    starts = [int(np.floor(m - w / 2)) for m, w in zip(middle, window, strict=True)]
-    wanted = [
-        np.clip(np.arange(start, start + size), 0, n - 1)
-        for start, size, n in zip(starts, window, array.shape[1:], strict=True)
-    ]
+    wanted = _wanted(middle, window, array.shape[1:])
     i, j, k = (slice(int(at[0]), int(at[-1]) + 1) for at in wanted)
     part = np.asarray(array[:, i, j, k], dtype)
     for axis, at in enumerate(wanted, start=1):
         if part.shape[axis] < len(at):
             part = part.take(at - at[0], axis=axis)
     return part
+
+
+def cut_tensor(array: Tensor, middle: Sequence[float], window: Sequence[int]) -> Tensor:
+    """As `cut`, on the device where the array lies and in its number format."""
+    wanted = _wanted(middle, window, array.shape[1:])
+    i, j, k = (slice(int(at[0]), int(at[-1]) + 1) for at in wanted)
+    part = array[:, i, j, k]
+    for axis, at in enumerate(wanted, start=1):
+        if part.shape[axis] < len(at):
+            part = part.index_select(axis, torch.from_numpy(at - at[0]).to(array.device, non_blocking=True))
+    return part
+
+
+def shares(labels: NDArray[Any], weights: Mapping[int, float]) -> NDArray[np.float64] | None:
+    """How often each of these labels is chosen, adding up to 1; None (evenly) without weights for them."""
+    found = np.array([weights.get(int(label), 0.0) for label in labels])
+    return found / found.sum() if found.sum() > 0 else None
+
+
+def _ahead(draw: Callable[[int], Drawn], numbers: Iterable[int]) -> Generator[Drawn, None, None]:
+    """What is drawn for each number, the next one being drawn by a thread meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = None
+        for number in numbers:
+            before, coming = coming, reader.submit(draw, number)
+            if before:
+                yield before.result()
+        if coming:
+            yield coming.result()
+
+
+def _held(case: PreparedCase, plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Image and reference (an empty one for a class) on the device, in the number formats of the disk."""
+    image = torch.from_numpy(np.array(case.image)).to(device)
+    if plan.task == "classification":
+        return image, torch.empty(0)
+    return image, torch.from_numpy(np.array(case.reference[None])).to(device)
+
+
+def _wanted(middle: Sequence[float], window: Sequence[int], shape: Sequence[int]) -> list[NDArray[np.int64]]:
+    """Places a window takes along each axis; those outside are the nearest inside."""
+    starts = [int(np.floor(m - w / 2)) for m, w in zip(middle, window, strict=True)]
+    return [
+        np.clip(np.arange(start, start + size), 0, n - 1)
+        for start, size, n in zip(starts, window, shape, strict=True)
+    ]
 
 
 def _inside(start: float, patch: int, size: int) -> float:

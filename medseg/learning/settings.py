@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from medseg.core.values import Value
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Schedule = Literal["cosine", "poly", "constant"]
 
 
 class Augmenting(Value):
@@ -33,6 +34,10 @@ class Augmenting(Value):
     """Slow change over the image, as a receive coil makes it."""
     gamma: float = Field(default=0.0, ge=0, lt=2)
     """Bend of the grey scale: the logarithm of the largest power."""
+    blur: float = Field(default=0.0, ge=0)
+    """Standard deviation of a Gaussian blur, in voxels; one patch in four is blurred."""
+    low_resolution: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the voxels an axis that are lost and filled in again (0.5: every other); one patch in four."""
 
 
 class Training(Value):
@@ -42,7 +47,7 @@ class Training(Value):
     when the minutes do, on any machine.
     """
 
-    outside_identity: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds", "baseline"})
+    outside_identity: ClassVar[frozenset[str]] = frozenset({"checkpoint_seconds", "baseline", "resident"})
 
     epochs: int | None = Field(default=None, ge=1)
     budget_minutes: float | None = Field(default=None, gt=0)
@@ -52,8 +57,15 @@ class Training(Value):
     steps_per_epoch: int | None = Field(default=None, ge=1)
     """By default as many as show each training case once, at least 20 and at most 250."""
     batch: int | None = Field(default=None, ge=1)
-    """The plan's by default."""
+    """The plan's by default; of each process, where several train together."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients are added up before each step: a larger batch in the memory of a small one
+    (batch norm and the Dice of the loss still see the small ones)."""
     rate: float = Field(default=3e-3, gt=0)
+    schedule: Schedule = "cosine"
+    """How the rate falls after the warm-up: ``cosine`` or ``poly`` (power 0.9) to zero, or ``constant``."""
+    patience: int | None = Field(default=None, ge=1)
+    """Looks at the monitor cases without a better score after which the training ends early."""
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.03, ge=0, lt=1)
     """Share of the training in which the rate rises to its full value."""
@@ -62,8 +74,10 @@ class Training(Value):
     clip: float = Field(default=1.0, gt=0)
     loss: str | None = None
     """A name of the losses' table or ``package.module:function``; by default the task's own."""
-    foreground: float = Field(default=0.5, ge=0, le=1)
-    """Share of patches that are centred on a labelled voxel."""
+    loss_settings: dict[str, Any] = {}
+    """Arguments of the loss: ``training.loss_settings.missed=0.8``."""
+    foreground: float | None = Field(default=None, ge=0, le=1)
+    """Share of patches that are centred on a labelled voxel; the plan's by default."""
     seed: int = Field(default=0, ge=0)
     monitor: float = Field(default=0.05, ge=0, lt=0.5)
     """Share of the training patients kept aside to choose the checkpoint: one to eight, of classifications 20
@@ -76,7 +90,15 @@ class Training(Value):
     checkpoint_seconds: float = Field(default=10.0, ge=0)
     """A checkpoint is written at the end of an epoch, but not more often than this. Changes no result."""
     precision: Precision = "auto"
-    """auto: bfloat16 where the device computes it faster (CUDA, CPUs with AMX), else float32."""
+    """auto: bfloat16 where the device computes it faster (CUDA, CPUs with AMX or AVX-512 BF16), float16 with
+    a scaled loss on older GPUs, else float32."""
+    bad_steps: int = Field(default=8, ge=0)
+    """Steps that are passed over because loss or gradient is not a number, before the training stops."""
+    compile: bool = False
+    """Compile the network with ``torch.compile``: worth trying on a GPU, no gain measured on CPUs."""
+    resident: bool | None = None
+    """Hold the prepared cases in the memory of the device. By default on a GPU with room for them. Changes no
+    result."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:

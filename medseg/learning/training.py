@@ -15,7 +15,9 @@ import torch
 
 from medseg.core.errors import MedsegError
 from medseg.core.progress import meter
+from medseg.core.values import validated
 from medseg.data.plan import Plan
+from medseg.data.seen import seen_record
 from medseg.learning.devices import keep_memory, seed_everything
 from medseg.learning.job import Job, Start, Term
 from medseg.learning.joint import terms_of
@@ -23,7 +25,8 @@ from medseg.learning.model import save_model
 from medseg.learning.monitor import set_aside
 from medseg.learning.quantiles import quantiles_by_channel
 from medseg.learning.sampling import PreparedCase
-from medseg.learning.settings import Training
+from medseg.learning.settings import Training, Tuning
+from medseg.learning.together import ALONE, World, call_in, world
 
 log = logging.getLogger("medseg")
 
@@ -53,7 +56,8 @@ def train_model(
     """Train one model on `cases`: ``out/model``, ``out/history.csv``, and meanwhile ``out/checkpoint``.
 
     Cut off at any moment and called again with the same arguments, it goes on from its last checkpoint;
-    with a number of epochs, on a CPU, the result is the same to the last bit.
+    with a number of epochs, on a CPU, the result is the same to the last bit. Where several processes train
+    together (`medseg.learning.together`) this is the leader's side; with `terms` it trains alone.
 
     Parameters
     ----------
@@ -81,18 +85,24 @@ def train_model(
     trained, monitored = set_aside(cases, training.monitor, plan, training.seed)
     if not trained:
         raise MedsegError("there is no case to train on", mend="check which cases were refused at ingest")
-    job = Job(trained, monitored, plan, training, device, out, start, (*terms, *terms_of(plan)))
-    job.resume()
+    ours = ALONE if terms else world()
+    job = Job(trained, monitored, plan, training, device, out, start, (*terms, *terms_of(plan)), ours)
+    if ours.size > 1:
+        call_in(_message(job, cases))
+    with _in_step(ours):
+        job.resume()
     info = {
         "plan": plan.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "device": str(device),
         "data_digest": data_digest,
         "history": job.history,
+        **({"processes": ours.size} if ours.size > 1 else {}),
         **({"start": _numbers(job.start.account)} if job.start else {}),
     }
     _tell(observers, "on_start", info)
-    with _stop_on_sigterm() as stop, meter(f"train {name}", total=1000, unit="‰", quiet=quiet) as bar:
+    bar = meter(f"train {name}", total=1000, unit="‰", quiet=quiet)
+    with _in_step(ours), _stop_on_sigterm() as stop, bar:
         for row in job.epochs(stop, bar):
             _tell(observers, "on_epoch", row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
     folder = out / "model"
@@ -100,6 +110,56 @@ def train_model(
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     _tell(observers, "on_end", folder, _figures(job.history, out))
     return folder
+
+
+def train_along(message: Mapping[str, Any]) -> None:
+    """Another process's side of `train_model`: the same steps with its own share of every batch.
+
+    Parameters
+    ----------
+    message : mapping
+        The leader's word: cases by folder (all processes see the same disk), plan, training, and which
+        weights were carried, how they are tuned.
+    """
+    keep_memory()
+    plan, training = validated(Plan, message["plan"]), validated(Training, message["training"])
+    seed_everything(training.seed)
+    cases = [PreparedCase(name, Path(folder)) for name, folder in message["cases"]]
+    trained, monitored = set_aside(cases, training.monitor, plan, training.seed)
+    tuning = validated(Tuning, message["tuning"])
+    start = Start(lambda _: set(message["carried"]), tuning) if message["carried"] else None
+    device = torch.device(message["device"])
+    job = Job(
+        trained, monitored, plan, training, device, Path(message["out"]), start, terms_of(plan), world()
+    )
+    job.resume()
+    with _stop_on_sigterm() as stop, meter("train along", total=1000, quiet=True) as bar:
+        for _ in job.epochs(stop, bar):
+            pass
+
+
+def _message(job: Job, cases: Sequence[PreparedCase]) -> dict[str, Any]:
+    """What the others must know to train along."""
+    return {
+        "cases": [(case.id, str(case.folder.resolve())) for case in cases],
+        "plan": job.plan.model_dump(mode="json"),
+        "training": job.training.model_dump(mode="json"),
+        "out": str(job.out.resolve()),
+        "device": job.device.type,
+        "carried": sorted(job.carried),
+        "tuning": (job.start.tuning if job.start else Tuning()).model_dump(mode="json"),
+    }
+
+
+@contextmanager
+def _in_step(ours: World) -> Iterator[None]:
+    """What goes wrong in here leaves the others waiting at a step that never comes: there is no going on."""
+    try:
+        yield
+    except BaseException as error:
+        if ours.size > 1 and not getattr(error, "agreed", False):
+            ours.broken = True
+        raise
 
 
 def _card(name: str, job: Job, data_digest: str) -> dict[str, Any]:
@@ -122,9 +182,12 @@ def _card(name: str, job: Job, data_digest: str) -> dict[str, Any]:
             "monitor_cases": len(job.monitored),
             "ranges": plan.fingerprint,
             "quantiles": quantiles_by_channel(job.trained, plan),
+            "seen": seen_record((c.info for c in (*job.trained, *job.monitored)), data_digest),
         },
         "training": job.training.model_dump(mode="json"),
         "steps": job.state.facts["step"],
+        **({"processes": job.world.size} if job.world.size > 1 else {}),
+        **({"ended": job.state.facts["ended"]} if job.state.facts["ended"] else {}),
         "chosen_epoch": best["epoch"] if best else None,
         "monitor": best["scores"] if best else {},
         "parameters": sum(p.numel() for p in job.state.network.parameters()),
