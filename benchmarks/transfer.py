@@ -1,7 +1,8 @@
 """Does it pay to begin from other weights? Ten labelled subjects of MSD hippocampus, judged on fifty.
 
     python -m benchmarks.transfer [DATA] [--run DIR] [--steps 500] [--before 500] [--draws 2]
-                                  [--arms scratch,longer,restored,whole] [--rate 0.003] [--choosing]
+                                  [--arms scratch,longer,restored,whole] [--rate 0.003]
+                                  [--parts stem,encoder] [--choosing]
 
 Arms, all with the same network, ten subjects, steps (but for one) and judges:
 
@@ -48,6 +49,7 @@ def main() -> int:
     words.add_argument("--draws", type=int, default=2)
     words.add_argument("--arms", default="scratch,longer,restored,whole")
     words.add_argument("--rate", type=float, default=3e-3, help="of the arms that carry weights")
+    words.add_argument("--parts", default="stem,encoder,decoder,head", help="that are carried")
     words.add_argument("--choosing", action="store_true")
     given = words.parse_args()
     if not given.data.is_dir():
@@ -150,7 +152,8 @@ def _judged(
     training = Training(epochs=steps // PACE, steps_per_epoch=PACE, seed=draw, **rate)
     models = train_folds(
         here, prepared, ten, plan, training, tracking=_off(),
-        weights=weights, transfer=Transfer(source="pretrained") if weights else None,
+        weights=weights,
+        transfer=Transfer(source="pretrained", parts=tuple(given.parts.split(","))) if weights else None,
     )  # fmt: skip
     masks = predict_cases(here, raw, dict.fromkeys(judges, models["fold0"]), Prediction())
     scores = score_all(here, raw, postprocess_all(here, raw, masks), judges)
@@ -187,6 +190,7 @@ def _tell(rows: dict[str, list[Any]], effort: str, cases: int) -> None:
             found = paired_difference(
                 np.array([before[c] for c in names]), np.array([after[c] for c in names]), patients
             )
+            assert found.interval.limits is not None
             low, high = found.interval.limits
             print(f"{arm} - scratch, {label}: {found.mean:+.4f} [{low:+.4f}, {high:+.4f}], p {found.p:.2g}")
 

@@ -190,6 +190,18 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _SCORING,
         ],
     ),
+    "view": (
+        "a report with its cases in 3-D, in the browser, on this machine alone",
+        [
+            _arg("place", metavar="PLACE", help="a run folder, a report, RUN/ingest/<case>, or a NIfTI file"),
+            _arg("--case", default="", metavar="ID", help="open this case right away"),
+            _arg("--images", metavar="DIR", help="images by case name, where PLACE does not hold them"),
+            _arg("--reference", metavar="DIR", help="reference masks by case name"),
+            _arg("--prediction", metavar="DIR", help="predicted masks by case name"),
+            _arg("--labels", default="", metavar="name=1,other=2", help="label names and values"),
+            _arg("--no-browser", action="store_true", help="only print the address"),
+        ],
+    ),
     "explain": (
         "where a model looked: a map for each case, held against chance",
         [

@@ -191,6 +191,14 @@ def compare(args: Namespace) -> Outcome:
     return journey(args.a, args.b, args.out, _scoring(args))
 
 
+def view(args: Namespace) -> Outcome:
+    """A report and its cases in the browser, on this machine alone."""
+    from medseg.workflows.viewing import view as journey
+
+    given = {name: getattr(args, name) for name in ("case", "images", "reference", "prediction", "labels")}
+    return journey(args.place, browser=not args.no_browser, quiet=args.quiet, **given)
+
+
 def explain(args: Namespace) -> Outcome:
     """Where a model looked."""
     from medseg.core.config import load_config
@@ -282,6 +290,7 @@ VERBS: dict[str, Callable[[Namespace], Outcome]] = {
     "evaluate": evaluate,
     "validate": validate,
     "compare": compare,
+    "view": view,
     "adapt": adapt,
     "explain": explain,
     "probe": probe,

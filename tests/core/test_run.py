@@ -313,3 +313,18 @@ def test_the_run_counts_its_results_for_the_log(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.INFO, logger="medseg"):
         _run(tmp_path).map(copy, {"a": "one", "b": "case error"})
     assert "1 made, 0 kept, 1 failed (b)" in caplog.text
+
+
+@stage(version=1, essential=True)
+def needed(item: str, *, out: Path) -> None:
+    raise CaseError(f"no {item}")
+
+
+def test_what_nothing_goes_on_without_is_not_said_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="medseg")
+    made = Run(tmp_path, quiet=True).map(needed, {"a": "bread"})
+    assert "no bread" in made.failed["a"].message
+    assert "1 failed (a)" in caplog.text
+    assert "no bread" not in caplog.text

@@ -466,3 +466,27 @@ def test_another_sha256_is_refused(tmp_path):
     with pytest.raises(MedsegError, match="not the file that was pinned"):
         load_weights(file, sha256="0" * 64)
     load_weights(file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused(tmp_path, value):
+    file = saved(tmp_path / "m.pth", {"a.b": torch.zeros(2), "c.d": torch.tensor([1.0, value])})
+    with pytest.raises(MedsegError, match=r"not numbers(.|\n)*1 of 2 tensors, such as c\.d"):
+        load_weights(file)
+
+
+def test_the_network_of_an_older_bundle_is_built_without_the_size_of_its_images(tmp_path):
+    """As published for BTCV: the size of the patch was an argument of SwinUNETR then."""
+    network = {
+        "_target_": "SwinUNETR", "spatial_dims": 3, "img_size": 96, "in_channels": 1, "out_channels": 14,
+        "feature_size": 12, "use_checkpoint": False,
+    }  # fmt: skip
+    folder = tmp_path / "bundle"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    saved(folder / "models" / "model.pt", {"a.b": torch.zeros(1)})
+    (folder / "configs" / "metadata.json").write_text(json.dumps({"monai_version": "1.4.0"}))
+    (folder / "configs" / "inference.json").write_text(json.dumps({"network_def": network}))
+    facts = load_weights(folder).facts
+    plan = small_plan().but(network=facts["network"], network_arguments=facts["network_arguments"])
+    assert "swinViT.patch_embed.proj.weight" in build_network(plan.but(patch=(64, 32, 32))).state_dict()

@@ -115,6 +115,51 @@ def test_the_command_and_the_recipe_adapt(tiny_run, tiny_dicom, site, tmp_path):
     assert list((run / "adapted" / "adapt").glob("fold0/model/weights.safetensors"))
 
 
+def test_a_model_that_looks_at_masks_is_adapted_where_masks_are_given(tiny_classes, tmp_path):
+    """The mask says where to look; classes that stand beside it in the target are not read."""
+    from medseg.workflows.adapting import looks_at_masks
+    from medseg.workflows.settings import TrainSettings
+    from medseg.workflows.training import train
+
+    masked = _with_masks(tiny_classes, tmp_path)
+    words = [f"cohort.root={masked}", "cohort.format=csv", "task=classification", "plan.region=mask"]
+    words += ["split.folds=1", "split.test=0.34", "tracking.enabled=false", "training.baseline=false"]
+    words += ["training.epochs=1", "training.steps_per_epoch=2", "plan.network_arguments.widen_factor=0.125"]
+    run = Run(tmp_path / "run", quiet=True)
+    assert train(load_config(TrainSettings, None, words), run, "cpu").exit_code == 0
+    run.close()
+    assert looks_at_masks(run.root)
+    target = Cohort.open(masked, format="csv", quiet=True)
+    done = adapt(
+        run.root, target, Run(tmp_path / "out", quiet=True), adaptation=_settings("adabn"), device="cpu"
+    )
+    assert done.exit_code == 0
+    assert read_json(next((tmp_path / "out" / "ingest").glob("*/source.json")))["label_class"] is None
+    blind = target.but(cases=tuple(case.but(reference=None) for case in target.cases))
+    with pytest.raises(MedsegError, match=r"no image of the target(.|\n)*foreground of a mask"):
+        adapt(
+            run.root, blind, Run(tmp_path / "blind", quiet=True), adaptation=_settings("adabn"), device="cpu"
+        )
+
+
+def _with_masks(manifest: Path, folder: Path) -> Path:
+    """The manifest with a mask for each image: what is brighter than its mean."""
+    import csv
+
+    rows = list(csv.DictReader(manifest.read_text().splitlines()))
+    for row in rows:
+        image = read_image(manifest.parent / row["image"])
+        row["image"] = str(manifest.parent / row["image"])
+        row["reference"] = str(folder / f"mask_{row['patient']}.nii.gz")
+        write_image(image.but((image.array > image.array.mean()).astype(np.uint8)), Path(row["reference"]))
+    out = folder / "masked.csv"
+    with out.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return out
+
+
 @pytest.mark.parametrize("kind", ["linear", "knn"])
 def test_a_probe_judges_every_case_once_and_keeps_the_embeddings(kind, tiny_run, tiny_classes, tmp_path):
     cohort = Cohort.open(tiny_classes, format="csv", quiet=True)

@@ -199,3 +199,25 @@ def test_a_folder_with_something_else_is_not_written_over(
     prefixed = ["import-weights", str(tmp_path / "w.pth"), str(tmp_path / "out"), "--prefix", "a.=encoder."]
     assert main(prefixed) == 0
     assert main(prefixed) == 0, "what it wrote before is replaced"
+
+
+def test_what_is_wrong_with_weights_is_said_once_and_before_anything_is_prepared(
+    tiny_msd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"\x08")
+    torch.save({"a.b": torch.zeros(1)}, tmp_path / "w.pth")
+    words = [f"cohort.root={tiny_msd}", "split.folds=1", "tracking.enabled=false", *QUICK]
+    (tmp_path / "recipe.yaml").write_text("name: x\n")
+    for file, said in (("w.safetensors", "not safetensors"), ("w.pth", "do not fit the network")):
+        run = tmp_path / f"run-{file}"
+        given = [*words, f"transfer.source={tmp_path / file}", "--run", str(run)]
+        assert main(["train", str(tmp_path / "recipe.yaml"), *given]) == 2
+        assert capsys.readouterr().err.count(said) == 1
+        assert not (run / "prepare").exists()
+
+
+def test_settings_of_weights_without_any_are_refused(tiny_msd: Path, tmp_path: Path) -> None:
+    from medseg.core.errors import MedsegError
+
+    with pytest.raises(MedsegError, match=r"transfer\.mode is set, but there are no weights"):
+        train(_settings(tiny_msd, "transfer.mode=frozen"), Run(tmp_path, quiet=True), "cpu")
