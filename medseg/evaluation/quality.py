@@ -32,6 +32,8 @@ class RiskCoverage:
         Of the AURC, over patients.
     ideal, random : float
         What a score that knows the Dice, and one that knows nothing, would reach.
+    gain_interval : Interval
+        Of ``random - aurc``, over patients: above 0 the score is better than chance.
     spearman : float or None
         Rank correlation of score and Dice; None where one of them is constant.
     failures : int
@@ -44,6 +46,7 @@ class RiskCoverage:
     interval: Interval
     ideal: float
     random: float
+    gain_interval: Interval
     spearman: float | None
     failures: int
 
@@ -88,7 +91,12 @@ def risk_coverage(
     def statistic(weights: Floats) -> Floats:
         return _aurc(quality, risk, weights[:, who])
 
-    interval = _interval(statistic, int(who.max()) + 1, aurc, np.ptp(risk), confidence, repeats, seed)
+    def gained(weights: Floats) -> Floats:
+        kept = weights[:, who]
+        return kept @ risk / kept.sum(axis=1) - statistic(weights)
+
+    how = (int(who.max()) + 1, float(np.ptp(risk)), confidence, repeats, seed)
+    interval, gain = _interval(statistic, aurc, *how), _interval(gained, float(risk.mean()) - aurc, *how)
     return RiskCoverage(
         coverage[0],
         kept[0],
@@ -96,6 +104,7 @@ def risk_coverage(
         interval,
         float(_aurc(-risk, risk, one)[0]),
         float(risk.mean()),
+        gain,
         _spearman(quality, dice),
         int(np.sum(dice < failure_below)),
     )
@@ -147,15 +156,14 @@ def quality_control(rows: Sequence[Row], scoring: Scoring, quality: Mapping[str,
         "aurc_ci": curve.interval.limits,
         "aurc_ideal": curve.ideal,
         "aurc_random": curve.random,
+        "gain": curve.random - curve.aurc,
+        "gain_ci": curve.gain_interval.limits,
         "spearman": curve.spearman,
         "failure_below": scoring.failure_below,
         "failures": curve.failures,
         "reviews": reviews,
         "curve": {"coverage": curve.coverage[kept].tolist(), "risk": curve.risk[kept].tolist()},
     }
-
-
-_REVIEW = ("share", "caught", "failures", "reviewed")
 
 
 def _curve(quality: Floats, risk: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -175,8 +183,8 @@ def _aurc(quality: Floats, risk: Floats, weights: Floats) -> Floats:
 
 def _interval(
     statistic: Statistic,
+    value: float,
     patients: int,
-    aurc: float,
     spread: float,
     confidence: float,
     repeats: int,
@@ -185,7 +193,7 @@ def _interval(
     if patients < FEW:
         return Interval(None, None, "none", f"{patients} patients are too few for an interval")
     if spread < 1e-12:
-        return Interval(aurc, aurc, "point", "all cases have the same Dice: the interval is a point")
+        return Interval(value, value, "point", "all cases have the same Dice: the interval is a point")
     low, high = bca(statistic, patients, confidence=confidence, repeats=repeats, seed=seed)
     return Interval(low, high, "BCa bootstrap over patients")
 

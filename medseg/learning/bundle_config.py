@@ -11,7 +11,7 @@ from typing import Any
 from medseg.core.errors import MedsegError
 from medseg.data.plan import Intensity, Plan
 from medseg.data.prepare import SAME_SPACING
-from medseg.imaging.labels import labels
+from medseg.imaging.labels import Label, painting, values_of
 from medseg.learning.segmenters import dynunet_arguments, fits, segresnet_arguments
 
 Config = dict[str, Any]
@@ -60,7 +60,9 @@ def network_of(plan: Plan) -> Config:
         return describe(plan, **plan.network_arguments)
     nameless = plan.but(
         channels=tuple(f"channel{i}" for i in range(len(plan.channels))),
-        labels=labels(**{f"label{i}": i + 1 for i in range(len(plan.labels))}),
+        labels=tuple(
+            Label(value=x.value, name=f"label{i}", region=x.region) for i, x in enumerate(plan.labels)
+        ),
         intensity={},
         fingerprint={},
         why={},
@@ -141,25 +143,35 @@ def postprocessing_of(plan: Plan) -> list[Config]:
         "output_dir": "@output_dir",
         "output_ext": ".nii.gz",
         "output_postfix": "seg",
-        "output_dtype": "uint8" if max(values, default=0) < 256 else "uint16",
+        "output_dtype": "uint8" if max(values_of(plan.labels), default=0) < 256 else "uint16",
         "data_root_dir": "@dataset_dir",
         "separate_folder": False,
         "resample": False,
     }
-    linearly = {"_target_": "Lambdad", "keys": "image", "func": _LINEAR, "overwrite": False}
+    linearly = {"_target_": "Lambdad", "keys": "image", "func": LINEAR, "overwrite": False}
+    largest = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
+    chosen = _painted(plan) if plan.overlapping else largest
     return [
-        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {"_target_": "Activationsd", "keys": "pred", "sigmoid" if plan.overlapping else "softmax": True},
         linearly,
         {"_target_": "Invertd", "keys": "pred", **back},
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
-        *([] if values == index else [rename]),
+        chosen,
+        *([] if values == index or plan.overlapping else [rename]),
         {"_target_": "SaveImaged", "keys": "pred", **save},
     ]
 
 
+def _painted(plan: Plan) -> Config:
+    """Regions of probability 0.5 or more to the value that lies in just these (`painting`)."""
+    table, powers = painting(plan.labels).tolist(), [2**n for n in range(len(plan.labels))]
+    code = f"((x >= 0.5) * torch.tensor({powers}, device=x.device)[:, None, None, None]).sum(0, keepdim=True)"
+    func = f"$lambda x: x[:1] * 0 + torch.tensor({table}, device=x.device)[{code}.long()]"
+    return {"_target_": "Lambdad", "keys": "pred", "func": func}
+
+
 # Splines on the way there, linear on the way back, as in medseg (and several times faster): MONAI
 # inverts with the mode that it has noted on the image, so this changes the note.
-_LINEAR = (
+LINEAR = (
     "$lambda x: x.applied_operations.__setitem__(slice(None), "
     "monai.transforms.utils.convert_applied_interp_mode(x.applied_operations, 'bilinear')) or x"
 )
@@ -200,11 +212,13 @@ def _normalised(key: str, rule: Intensity) -> list[Config]:
     return [{"keys": key, **step} for step in _INTENSITIES[rule.name](**rule.settings)]
 
 
+FLOOR = "$lambda x: x - x.amin(dim=tuple(range(1, x.ndim)), keepdim=True)"
+
+
 def _zscore(nonzero: float = 0.0) -> list[Config]:
     own = {"_target_": "NormalizeIntensityd", "channel_wise": True, "nonzero": bool(nonzero)}
     # ours leaves out the smallest value, MONAI's leaves out zeros: move the one onto the other
-    floor = "$lambda x: x - x.amin(dim=tuple(range(1, x.ndim)), keepdim=True)"
-    return [{"_target_": "Lambdad", "func": floor}, own] if nonzero else [own]
+    return [{"_target_": "Lambdad", "func": FLOOR}, own] if nonzero else [own]
 
 
 def _percentile_zscore(low: float, high: float) -> list[Config]:

@@ -34,14 +34,15 @@ def segment_with_confidence(
         Label name -> candidates with ``point_mm`` (RAS), ``score`` (largest probability) and ``ml``.
     """
     parts = models.parts(image, prediction)
-    mask = image.but(label_map(parts, image.grid, [label.value for label in models.labels]))
+    mask = image.but(label_map(parts, image.grid, models.labels))
     names = [label.name for label in models.labels]
-    seen = [expected_dice(array) for array, _ in parts]
+    first = models.plan.outputs - len(names)  # background comes before labels, and not before regions
+    seen = [expected_dice(array) if first else _of_regions(array) for array, _ in parts]
     by_label = {n: _mean([one[i] for one in seen]) for i, n in enumerate(names)}
     found = [value for value in by_label.values() if value is not None]
     quality = {"quality": float(np.mean(found)) if found else 0.0, "by_label": by_label}
     array, grid = parts[0]
-    return mask, quality, {n: candidates(array[i + 1], grid) for i, n in enumerate(names)}
+    return mask, quality, {n: candidates(array[i + first], grid) for i, n in enumerate(names)}
 
 
 def expected_dice(array: NDArray[np.float32]) -> list[float | None]:
@@ -90,6 +91,11 @@ def candidates(probability: NDArray[np.float32], grid: Grid, above: float = CAND
         for point, peak, size in zip(points, peaks, sizes, strict=True)
     ]
     return sorted(rows, key=lambda row: (-row["score"], row["point_mm"]))
+
+
+def _of_regions(array: NDArray[np.float32]) -> list[float | None]:
+    """The same for regions, which have a background each."""
+    return [expected_dice(np.stack([1 - one, one]))[0] for one in array]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

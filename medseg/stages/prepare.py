@@ -54,7 +54,7 @@ def _facts(case: IngestedCase, image: Image, mask: Image | None, preparation: Pr
         "source_grid": {"shape": list(case.image.grid.shape), "affine": case.image.grid.affine.tolist()},
         "label_class": found,
         "class_indices": None if found is None else [places[n] for n in named if n in places],
-        "voxels": [int(n) for n in counts],
+        "voxels": [int(n) for n in counts[: len(preparation.label_values) + 1]],
     }
 
 

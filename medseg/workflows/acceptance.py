@@ -10,7 +10,7 @@ from pydantic import model_validator
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value
 from medseg.data.cohort import Cohort
-from medseg.evaluation.metrics import CLASS_METRICS, METRICS
+from medseg.evaluation.metrics import CLASS_METRICS, METRICS, described
 from medseg.evaluation.policy import STATUSES, Scoring
 
 EVERY = "every"
@@ -79,8 +79,8 @@ def verdicts(summary: Mapping[str, Any], criteria: Sequence[Criterion]) -> list[
     Returns
     -------
     list of dict
-        label, metric, criterion (the bar in words), judged_at, value (None: not measured, which fails),
-        passed, and ``note`` where there is no interval.
+        label, metric, title, criterion (the bar in words), judged_at, value (None: not measured,
+        which fails), passed, and ``note`` where there is no interval.
 
     Raises
     ------
@@ -119,13 +119,23 @@ def _verdict(
     row = {
         "label": criterion.label + of,
         "metric": criterion.metric if what == "mean" else f"median {criterion.metric}",
+        "title": _title(criterion),
         "criterion": criterion.words,
-        "judged_at": "mean" if counted else criterion.judged_at,
+        "judged_at": "count" if counted else criterion.judged_at,
         "value": value,
         "passed": bool(passed),
     }
     none = bad_end and not limits and middle is not None
     return row | ({"note": "there is no interval: judged at the estimate itself"} if none else {})
+
+
+def _title(criterion: Criterion) -> str:
+    """What is judged, for people: ``Median HD95 (mm)``."""
+    if criterion.metric in STATUSES:
+        return f"Structures {criterion.metric.replace('_', ' ')}"
+    metric = described(criterion.metric)
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{'Median ' if criterion.statistic == 'median' else ''}{metric.title}{unit}"
 
 
 def _count(summary: Mapping[str, Any], criterion: Criterion) -> float:

@@ -90,13 +90,13 @@ def open_subject(place: str | Path, training: str | Path | None = None) -> Subje
 
     place = Path(place)
     if place.is_file() and place.suffix.lower() == ".csv":
-        return _of_table(place)
+        return _of_table(place, training)
     if any((place / name).is_file() for name in BUNDLE):
         return _of_bundle(place, training)
     if place.is_dir() and (folders := model_folders(place)):
         return _of_models(place, folders, training)
     if place.is_dir() and any(place.glob("*.nii*")):
-        return _of_masks(place)
+        return _of_masks(place, training)
     raise MedsegError(
         "there is nothing here that could be validated",
         file=str(place),
@@ -142,18 +142,26 @@ def _cases(told: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def _of_bundle(place: Path, training: str | Path | None) -> Subject:
-    from medseg.workflows.provenance import seen_in_run
     from medseg.workflows.subject_words import of_bundle
 
     about, labels = of_bundle(place)
     artifact = artifact_of(place)
-    found = seen_in_run(Path(training), ()) if training else None
-    known = {"seen": [found], "note": "images of the run named as its training"} if found else {}
     about |= {"identity": artifact.digest}
-    return Subject("bundle", about, "segmentation", labels, models=(artifact,), training=known)
+    return Subject("bundle", about, "segmentation", labels, models=(artifact,), training=_named_run(training))
 
 
-def _of_masks(place: Path) -> Subject:
+def _named_run(training: str | Path | None) -> dict[str, Any]:
+    """What a run folder that the user names tells of the training."""
+    from medseg.workflows.provenance import seen_in_run
+
+    if not training:
+        return {}
+    if not (found := seen_in_run(Path(training), ())):
+        raise MedsegError("this is no run folder of a training", file=str(training), mend="training=RUN")
+    return {"seen": [found], "note": "images of the run named as its training"}
+
+
+def _of_masks(place: Path, training: str | Path | None) -> Subject:
     files = find_masks(place)
     about = {
         "what": "masks made elsewhere",
@@ -161,10 +169,10 @@ def _of_masks(place: Path) -> Subject:
         "identity": digest({case: sha256_of(file) for case, file in files.items()}),
         "prediction": f"{len(files)} masks were handed in; how they were made is not known to this run",
     }
-    return Subject("masks", about, "segmentation", results=files)
+    return Subject("masks", about, "segmentation", results=files, training=_named_run(training))
 
 
-def _of_table(place: Path) -> Subject:
+def _of_table(place: Path, training: str | Path | None) -> Subject:
     from medseg.evaluation.class_tables import probabilities_of, read_table
 
     table = {case: probabilities_of(cells, case) for case, cells in read_table(place).items()}
@@ -175,7 +183,8 @@ def _of_table(place: Path) -> Subject:
         "identity": sha256_of(place),
         "prediction": f"answers for {len(table)} cases were handed in; how they were made is not known",
     }
-    return Subject("classes", about, "classification", classes=classes, results=table)
+    known = _named_run(training)
+    return Subject("classes", about, "classification", classes=classes, results=table, training=known)
 
 
 def _by_models(subject: Subject, run: Run, raw: Ingested, using: Using) -> dict[str, Artifact]:
@@ -189,8 +198,10 @@ def _by_models(subject: Subject, run: Run, raw: Ingested, using: Using) -> dict[
 
 
 def _by_bundle(subject: Subject, run: Run, raw: Ingested, using: Using) -> dict[str, Artifact]:
+    from medseg.learning.bundle_use import open_bundle
     from medseg.stages.bundle import bundle
 
+    open_bundle(subject.models[0].path, using.device, trust=using.trust)  # complains once, not a case each
     items = {case: (raw[case], subject.models[0]) for case in raw}
     return dict(run.map(bundle, items, device=using.device, trust=using.trust))
 

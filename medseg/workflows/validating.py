@@ -17,6 +17,7 @@ from medseg.data.cohort import Cohort, Ingesting
 from medseg.data.naming import Ids
 from medseg.data.seen import already_seen
 from medseg.evaluation.flow import Left, cohort_flow
+from medseg.evaluation.pairs import invalid_rows
 from medseg.evaluation.policy import Scoring
 from medseg.evaluation.populations import numbers_of, out_of_range, populations, ranges_of
 from medseg.imaging.dicom_policy import DicomPolicy
@@ -211,6 +212,7 @@ def _measured(run: Run, tested: Tested) -> tuple[Any, dict[str, Any], dict[str, 
     scores = score_all(run, raw, tested.masks, tested.cases, settings.scoring)
     if not scores.rows:
         raise MedsegError("no case was scored", mend="see the errors above: every case failed")
+    scores.rows += _invalid(tested, {row["case"] for row in scores.rows})
     numbers, ranges = _numbers(run, tested)
     outside = out_of_range(ranges, numbers)
     scores.facts = _facts(tested, outside, ranges)
@@ -223,6 +225,16 @@ def _measured(run: Run, tested: Tested) -> tuple[Any, dict[str, Any], dict[str, 
         "out_of_range": outside,
     }
     return scores, summary, parts
+
+
+def _invalid(tested: Tested, scored: set[str]) -> list[dict[str, Any]]:
+    """Rows without values for masks that could not be held against their reference: counted, not dropped."""
+    raw, scoring = tested.raw, tested.settings.scoring
+    if raw.cohort.task != "segmentation":
+        return []
+    lost = [case for case in tested.cases if case not in scored]
+    found = [invalid_rows(raw.cohort.labels, scoring, c, raw.source(c)["patient"]) for c in lost]
+    return [row for rows in found for row in rows]
 
 
 def _numbers(run: Run, tested: Tested) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, float]]]:
@@ -329,8 +341,9 @@ def _independence(leakage: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "label": "cohort",
         "metric": "images trained on",
+        "title": "Images the model was trained on",
         "criterion": "<= 0",
-        "judged_at": "mean",
+        "judged_at": "count",
         "value": float(len(leakage["images"])) if leakage["status"] != "unchecked" else None,
         "passed": bool(passed),
     }
@@ -373,5 +386,5 @@ def _criterion_line(verdict: Mapping[str, Any]) -> str:
     where = str(verdict["judged_at"]).replace("_", " ")
     return (
         f"  {'PASS' if verdict['passed'] else 'FAIL'}  {verdict['metric']} of {verdict['label']} "
-        f"{verdict['criterion']}: {value} ({where})"
+        f"{verdict['criterion']}: {value} ({verdict.get('note') or where})"
     )

@@ -177,11 +177,12 @@ def criteria(context: ReportContext) -> list[dict[str, Any]]:
     for line in context.criteria:
         of = "mean over labels" if line["label"] == "mean" else line["label"]
         bar = str(line["criterion"]).replace(">=", "≥").replace("<=", "≤")
-        where = {"bad_end": "unfavourable end of the interval", "mean": "mean"}.get(
+        where = {"bad_end": "unfavourable end of the interval", "mean": "mean", "count": "count"}.get(
             line.get("judged_at", ""), ""
         )
         value = "not measured" if line.get("value") is None else f"{line['value']:.4g}"
-        asked = f"{described(line['metric']).title} {bar}{_unit(line['metric'], bare=True)}, {of}"
+        title = line.get("title") or described(line["metric"]).title + _unit(line["metric"])
+        asked = f"{title} {bar}, {of}"
         found.append({"asked": asked, "measured": value, "where": where, "passed": line["passed"]})
     return found
 
