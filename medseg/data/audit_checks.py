@@ -180,7 +180,7 @@ def _no_reference(facts: Sequence[Facts], cohort: Cohort) -> Iterable[Finding]:
 def _labels(facts: Sequence[Facts], cohort: Cohort) -> Iterable[Finding]:
     with_mask = [f for f in facts if f.voxels]
     for label in cohort.labels:
-        without = [f for f in with_mask if label.value not in (f.voxels or {})]
+        without = [f for f in with_mask if not set(label.values) & set(f.voxels or {})]
         if with_mask and len(without) == len(with_mask):
             yield _fix(
                 "",
@@ -200,8 +200,8 @@ def _labels(facts: Sequence[Facts], cohort: Cohort) -> Iterable[Finding]:
 
 def _volumes(facts: Sequence[Facts], cohort: Cohort) -> Iterable[Finding]:
     for label in cohort.labels:
-        have = [f for f in facts if f.voxels and label.value in f.voxels]
-        ml = [(f.voxels or {})[label.value] * f.voxel_ml for f in have]
+        have = [f for f in facts if f.voxels and set(label.values) & set(f.voxels)]
+        ml = [sum((f.voxels or {}).get(v, 0) for v in label.values) * f.voxel_ml for f in have]
         for fact, volume, far in zip(have, ml, _outliers(ml), strict=True):
             if far:
                 yield _look(

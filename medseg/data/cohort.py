@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value, validated
 from medseg.data.classes import several_classes
 from medseg.imaging.dicom_layers import Overlap
 from medseg.imaging.dicom_policy import DicomPolicy
-from medseg.imaging.labels import Labels
+from medseg.imaging.labels import IGNORE, Label, Labels
 
 Task = Literal["segmentation", "classification"]
 CASE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -83,6 +83,8 @@ class Ingesting(Value):
 
     require_reference: bool = False
     """Refuse a case that has no reference (training needs one; prediction does not)."""
+    ignore: int | None = None
+    """Value of references that is taken although it is no label: the cohort's `ignore`."""
     label_threshold: float | None = None
     """Grey-valued reference: voxels above it become 1, all others 0. Applied before `label_map`."""
     label_map: dict[int, int] = {}
@@ -119,9 +121,21 @@ class Cohort(Value):
     task: Task = "segmentation"
     channels: tuple[str, ...]
     labels: Labels = ()
+    ignore: int | None = None
+    """Value of references that marks voxels nobody knows: given as a label called ``ignore``."""
     classes: tuple[str, ...] = ()
     cases: tuple[Case, ...]
     refused: tuple[Refusal, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignored(cls, given: Any) -> Any:
+        """A label called ``ignore`` is none: its value is that of `ignore`."""
+        found = [x for x in given.get("labels") or () if isinstance(x, Label) and x.name == IGNORE]
+        if not found:
+            return given
+        rest = tuple(x for x in given["labels"] if x not in found)
+        return {**given, "labels": rest, "ignore": found[0].value}
 
     def model_post_init(self, _: Any, /) -> None:
         ids = Counter(case.id for case in self.cases)

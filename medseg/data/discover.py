@@ -18,7 +18,7 @@ from medseg.core.progress import progress
 from medseg.core.values import digest
 from medseg.data.cohort import Case, Cohort, Refusal, Source, Task
 from medseg.imaging.dicom_policy import DEFAULT, DicomPolicy
-from medseg.imaging.labels import Label, Labels, checked, parse_labels
+from medseg.imaging.labels import Label, Labels, checked, named_labels, parse_labels
 
 log = logging.getLogger("medseg")
 
@@ -27,7 +27,7 @@ Kind = Literal["nifti", "dicom", "seg", "rtstruct", "raster"]
 NIFTI = (".nii.gz", ".nii")
 RASTER = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
-LabelsLike = str | Mapping[str, int] | Sequence[Label] | None
+LabelsLike = str | Mapping[str, int] | Mapping[str, Sequence[int]] | Sequence[Label] | None
 
 
 @dataclass(frozen=True)
@@ -170,13 +170,13 @@ def channel_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def as_labels(given: LabelsLike) -> Labels:
-    """Labels from ``"a=1,b=2"``, ``{"a": 1}``, or labels; background (0) is left out."""
+    """Labels from ``"a=1,b=1+2"``, ``{"a": 1, "b": [1, 2]}``, or labels; background (0) is left out."""
     if not given:
         return ()
     if isinstance(given, str):
         return parse_labels(given)
     if isinstance(given, Mapping):
-        return checked(Label(value=v, name=n) for n, v in given.items() if v != 0)
+        return named_labels({n: v for n, v in given.items() if v != 0})
     return checked(given)
 
 

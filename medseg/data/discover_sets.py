@@ -153,15 +153,17 @@ def _msd_labels(names: Mapping[str, Any], root: Path) -> Labels:
 
 
 def _nnunet_labels(names: Mapping[str, Any], root: Path) -> Labels:
-    regions = [n for n, v in names.items() if not isinstance(v, int | str) or not str(v).isdigit()]
-    if regions:
+    """Label values by name; lists of them are regions, ``ignore`` marks what nobody knows."""
+    lists = {n: v if isinstance(v, list) else [v] for n, v in names.items()}
+    wrong = [n for n, v in lists.items() if not v or not all(str(x).isdigit() for x in v)]
+    if wrong:
         raise MedsegError(
-            "labels made of several values (regions) are not supported yet",
+            "labels must have whole numbers",
             file=str(root / "dataset.json"),
-            evidence=", ".join(regions),
-            mend="give plain labels, for example labels='edema=1,core=2'",
+            evidence=", ".join(wrong),
+            mend="give them by hand, for example labels='edema=1,core=2'",
         )
-    return as_labels({n: int(v) for n, v in names.items()})
+    return as_labels({n: [int(x) for x in v] for n, v in lists.items() if v != [0] and v != ["0"]})
 
 
 def _pair(entry: Any, root: Path) -> tuple[Path, Path | None]:

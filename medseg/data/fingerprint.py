@@ -83,7 +83,8 @@ def fingerprint(
     """
     image = canonical(image)
     labels = None if mask is None else canonical(mask).array[0]
-    inside = None if labels is None else labels > 0
+    known = [int(v) for v in label_values]
+    inside = None if labels is None else np.isin(labels, known) if known else labels > 0
     facts = {name: _channel(array, inside) for name, array in zip(channels, image.array, strict=True)}
     counts = {} if labels is None else {int(v): int((labels == v).sum()) for v in label_values}
     return CaseFingerprint(

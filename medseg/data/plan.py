@@ -141,6 +141,11 @@ class Plan(Value):
         return self.task == "segmentation" and any(label.region for label in self.labels)
 
     @property
+    def apart(self) -> bool:
+        """Whether each output has a probability of its own (a sigmoid each) in place of a share of one."""
+        return self.multilabel or self.overlapping
+
+    @property
     def outputs(self) -> int:
         """Number of network outputs: background and labels, or regions, or classes."""
         if self.task == "classification":

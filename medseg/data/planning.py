@@ -80,6 +80,7 @@ def make_plan(
         Plan,
         dict(
             task=cohort.task, channels=cohort.channels, labels=cohort.labels, classes=cohort.classes,
+            ignore=getattr(cohort, "ignore", None),
             multilabel=cohort.multilabel,
             fingerprint=summary(fingerprints), why=why, spent=_spent(budget), **chosen,
         ),

@@ -17,6 +17,8 @@ from medseg.imaging.resample import resample, resample_labels
 
 Array = NDArray[np.float32]
 
+IGNORED = 255
+"""Class index of voxels that nobody knows, in prepared references and in targets."""
 SAME_SPACING = 0.01
 """Spacings this close (relative) to the plan's are left alone: resampling would only blur."""
 
@@ -58,6 +60,8 @@ def prepare(image: Image, preparation: Preparation, mask: Image | None = None) -
 def prepare_mask(mask: Image, preparation: Preparation) -> Image:
     """A reference as class indices: 0 background, then 1, 2, ... in the order of the label values.
 
+    Voxels that nobody knows (`Preparation.ignore`) become `IGNORED`.
+
     uint8 on the same grid as `prepare` gives for its image.
 
     Raises
@@ -67,9 +71,11 @@ def prepare_mask(mask: Image, preparation: Preparation) -> Image:
     """
     mask = canonical(mask)
     values = (0, *preparation.label_values)
-    index = np.zeros(max(values) + 1, np.uint8)
+    known = values if preparation.ignore is None else (*values, preparation.ignore)
+    index = np.zeros(max(known) + 1, np.uint8)
     index[list(values)] = np.arange(len(values))
-    strange = np.setdiff1d(np.unique(mask.array), values)
+    index[list(known[len(values) :])] = IGNORED
+    strange = np.setdiff1d(np.unique(mask.array), known)
     if strange.size:
         raise CaseError(
             "the reference has values that are no label of the plan",
@@ -207,10 +213,12 @@ def _normalised(name: str, values: Array, preparation: Preparation) -> Array:
 def foreground_voxels(indices: NDArray[np.uint8], most: int = 2000) -> NDArray[np.int32]:
     """Evenly spread voxels of each label: rows of (class index, i, j, k), at most `most` a label.
 
-    An empty reference gives no rows.
+    An empty reference gives no rows. Where some voxels are `IGNORED` the known background has rows too (index
+    0): patches that are to lie anywhere are centred there.
     """
     rows = []
-    for label in np.unique(indices[indices > 0]):
+    partly = bool((indices == IGNORED).any())
+    for label in np.unique(indices[(indices != IGNORED) & (partly | (indices > 0))]):
         flat = np.flatnonzero(indices == label)
         some = flat[:: max(1, -(-flat.size // most))]
         places = np.unravel_index(some, indices.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import CaseError
 from medseg.data.cohort import Ingesting
 from medseg.imaging.image import Image
-from medseg.imaging.labels import Labels
+from medseg.imaging.labels import Labels, values_of
 
 SETTING = "ingest"
 """Section of a configuration in which the proposed mappings go."""
@@ -33,7 +33,8 @@ def checked_reference(raw: Image, labels: Labels, settings: Ingesting) -> Image:
         values, counts = np.unique(array.ravel("K"), return_counts=True)
         raise _not_configured(values, counts, [], labels)
     values, counts = _counts(small)
-    strange = _strange(values, labels, settings.label_map) if labels else []
+    known = {0, settings.ignore, *values_of(labels)}
+    strange = _strange(values, known, settings.label_map) if labels else []
     if strange:
         raise _not_configured(values, counts, strange, labels)
     return raw.but(_mapped(small, values, settings.label_map))
@@ -67,9 +68,10 @@ def _counts(array: NDArray[Any], chunk: int = 2**22) -> tuple[NDArray[Any], NDAr
     return values, total[values]
 
 
-def _strange(values: NDArray[Any], labels: Labels, label_map: Mapping[int, int]) -> list[float]:
-    """Values that are, once mapped, neither background nor a label."""
-    known = {0.0, *(float(label.value) for label in labels)}
+def _strange(
+    values: NDArray[Any], known: Collection[int | None], label_map: Mapping[int, int]
+) -> list[float]:
+    """Values that are, once mapped, neither background nor of a label (nor the one nobody knows)."""
     after = {float(old): float(new) for old, new in label_map.items()}
     return [v for v in map(float, values) if after.get(v, v) not in known]
 

@@ -40,7 +40,7 @@ def structures_of(labels: Labels, scoring: Scoring) -> list[Structure]:
     MedsegError
         A region without values, with the name of a label, or with background or the ignored value in it.
     """
-    found = [Structure(label.name, (label.value,)) for label in labels if label.value != scoring.ignore]
+    found = [Structure(label.name, label.values) for label in labels if label.value != scoring.ignore]
     for name, values in scoring.regions.items():
         wrong = not values or name in {label.name for label in labels} or {0, scoring.ignore} & set(values)
         if wrong:

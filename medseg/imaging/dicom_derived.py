@@ -21,7 +21,7 @@ from medseg.imaging.dicom_in import series_of_files
 from medseg.imaging.dicom_series import Series
 from medseg.imaging.dicom_stack import is_interpolated, planes_of
 from medseg.imaging.image import Image
-from medseg.imaging.labels import Code, Label, Labels
+from medseg.imaging.labels import Code, Label, Labels, values_of
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -169,7 +169,22 @@ def origin_of(source: Series | Origin | Sequence[str | Path], what: str) -> Orig
 
 
 def numbered(mask: Image, labels: Labels, series: Series) -> NDArray[Any]:
-    """The mask on the source planes ``[slice, row, column]``, n where it holds the n-th label.
+    """The mask on the source planes ``[slice, row, column]``, n where it holds the n-th label's own value.
+
+    Raises
+    ------
+    CaseError
+        As `valued`.
+    """
+    array = valued(mask, labels, series)
+    numbers = np.zeros(max(int(array.max()), 0, *(label.value for label in labels)) + 1, _type_for(labels))
+    for number, label in enumerate(labels, start=1):
+        numbers[label.value] = number
+    return numbers[array]
+
+
+def valued(mask: Image, labels: Labels, series: Series) -> NDArray[Any]:
+    """The values of a mask on the source planes ``[slice, row, column]``.
 
     Raises
     ------
@@ -178,14 +193,11 @@ def numbered(mask: Image, labels: Labels, series: Series) -> NDArray[Any]:
     """
     array = planes_of(mask, series)
     found = np.unique(mask.array)
-    unknown = sorted(set(found.tolist()) - {0} - {label.value for label in labels})
+    unknown = sorted(set(found.tolist()) - {0} - set(values_of(labels)))
     if unknown:
         counts = ", ".join(f"{v}: {int((mask.array == v).sum())} voxels" for v in unknown[:10])
         raise CaseError("the mask holds values that no label names", evidence=counts)
-    numbers = np.zeros(max(int(found.max()), 0, *(label.value for label in labels)) + 1, _type_for(labels))
-    for number, label in enumerate(labels, start=1):
-        numbers[label.value] = number
-    return numbers[array]
+    return array
 
 
 def coded(code: Code) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.version import __version__
-from medseg.imaging.dicom_derived import Maker, Origin, Reference, coded, numbered, origin_of, rgb, save
+from medseg.imaging.dicom_derived import Maker, Origin, Reference, coded, origin_of, rgb, save, valued
 from medseg.imaging.dicom_header import Plane
 from medseg.imaging.dicom_series import Series
 from medseg.imaging.dicom_trace import Corners, Holes, outlines
@@ -74,7 +74,7 @@ def write_rtstruct(
     """
     origin = origin_of(source, "RTSTRUCT")
     maker = Maker(algorithm, algorithm_version, seed)
-    planes = numbered(mask, labels, origin.series)
+    planes = valued(mask, labels, origin.series)
     rt = _document(origin, maker, series_number, series_description)
     rt.ReferencedFrameOfReferenceSequence = [_referenced_frame(origin)]
     rt.StructureSetROISequence = [_region(n, label, origin, maker) for n, label in enumerate(labels, 1)]
@@ -131,7 +131,7 @@ def _contours(number: int, label: Label, planes: NDArray[Any], origin: Origin, h
     drawn = [
         (plane, reference, outline)
         for plane, reference, picture in zip(origin.series.planes, origin.references, planes, strict=True)
-        for outline in outlines(picture == number, holes)
+        for outline in outlines(label.within(picture), holes)
     ]
     if drawn:
         contours.ContourSequence = [_contour(n, *each) for n, each in enumerate(drawn, 1)]

@@ -6,11 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.errors import MedsegError
 from medseg.core.version import __version__
 from medseg.imaging.dicom_ct import decimal
-from medseg.imaging.dicom_derived import Maker, Origin, Reference, coded, numbered, origin_of, rgb, save
+from medseg.imaging.dicom_derived import (
+    Maker,
+    Origin,
+    Reference,
+    coded,
+    numbered,
+    origin_of,
+    rgb,
+    save,
+    valued,
+)
 from medseg.imaging.dicom_header import Plane, tolerant
 from medseg.imaging.dicom_seg_in import read_seg, segment_names
 from medseg.imaging.dicom_series import Series
@@ -54,6 +66,7 @@ def write_seg(
         Label values ``[1, I, J, K]`` on the voxels of the source, in any order of axes.
     labels : tuple of Label
         What the values mean; segment n is the n-th label. A label without voxels is still described.
+        Regions that overlap become segments that overlap, which only ``binary`` can hold.
     source : Series, sequence of path, or Origin
         The source series, or files that make exactly one. Patient and study are copied from them.
     kind : {"binary", "labelmap"}
@@ -70,10 +83,12 @@ def write_seg(
     CaseError
         The files make no single volume, lack the UIDs a SEG must refer to, the mask does not lie on
         their voxels, or it holds values that `labels` does not name.
+    MedsegError
+        Regions are to be written as a label map.
     """
     origin = origin_of(source, "DICOM SEG")
     maker = Maker(algorithm, algorithm_version, seed)
-    array = numbered(mask, labels, origin.series)
+    array = _segments(mask, labels, origin.series, kind)
     seg = _segmentation(
         [_stand_in(origin, plane, n) for n, plane in enumerate(origin.series.planes)],
         array,
@@ -94,6 +109,20 @@ def write_seg(
     _refer(seg, origin.references)
     save(seg, out_file, origin.header, maker)
     return origin.remark
+
+
+def _segments(mask: Image, labels: Labels, series: Series, kind: SegKind) -> NDArray[Any]:
+    """Numbers of segments ``[slice, row, column]``; of regions a volume each, along a last axis."""
+    if not any(label.region for label in labels):
+        return numbered(mask, labels, series)
+    if kind == "labelmap":
+        raise MedsegError(
+            "regions that overlap cannot be written as a label map",
+            evidence=", ".join(label.name for label in labels),
+            mend="write them as segments: output.seg=binary",
+        )
+    array = valued(mask, labels, series)
+    return np.stack([label.within(array) for label in labels], axis=-1).astype(np.uint8)
 
 
 def _stand_in(origin: Origin, plane: Plane, number: int) -> Dataset:

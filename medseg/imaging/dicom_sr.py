@@ -104,7 +104,7 @@ def write_sr(
     seg = _segmentation(Path(seg_file), labels, origin)
     grey = on_lattice(image.but(image.array[:1]), mask.grid, "the image").array[0]
     groups = [
-        _group(n, label, mask.array[0] == label.value, grey, mask.grid.voxel_ml, seg, origin, maker)
+        _group(n, label, label.within(mask.array[0]), grey, mask.grid.voxel_ml, seg, origin, maker)
         for n, label in enumerate(labels, 1)
     ]
     report = _document(groups, seg, origin, maker, series_number, series_description)

@@ -52,7 +52,8 @@ class Label(Value):
 
     def within(self, array: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
         """Which voxels of a mask (any shape) belong to the label."""
-        return np.isin(array, self.values) if len(self.values) > 1 else array == self.values[0]
+        values = list(self.values)
+        return np.isin(array, values) if len(values) > 1 else array == values[0]
 
     def shown_colour(self) -> str:
         """``#rrggbb``: the label's own colour, or one from a palette by its value."""

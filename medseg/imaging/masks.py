@@ -110,7 +110,7 @@ def volumes_ml(mask: Image, labels: Labels) -> dict[str, float]:
     """Volume of every label by name, in millilitres; 0.0 for a label that is not there."""
     counts = np.bincount(mask.array.ravel())
     return {
-        label.name: float(counts[label.value] * mask.grid.voxel_ml) if label.value < counts.size else 0.0
+        label.name: float(sum(counts[v] for v in label.values if v < counts.size) * mask.grid.voxel_ml)
         for label in labels
     }
 

@@ -101,7 +101,7 @@ class AdversarialOutput(nn.Module):
 
     def _soft(self, logits: Any) -> Tensor:
         finest = (logits if isinstance(logits, Tensor) else logits[0]).float()
-        soft = finest.sigmoid() if self.plan.multilabel else finest.softmax(1)
+        soft = finest.sigmoid() if self.plan.apart else finest.softmax(1)
         return soft.squeeze(-1) if soft.ndim == 5 and self.plan.dimensions == 2 else soft
 
 

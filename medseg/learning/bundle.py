@@ -116,7 +116,9 @@ def _data_format(plan: Plan) -> dict[str, Any]:
         "format": "segmentation",
         "num_channels": plan.outputs,
         "value_range": [],
-        "channel_def": _numbered(["background", *(label.name for label in plan.labels)]),
+        "channel_def": _numbered(
+            [*(["background"] if not plan.overlapping else []), *(x.name for x in plan.labels)]
+        ),
     }
     return {"inputs": {"image": both | image}, "outputs": {"pred": both | pred}}
 

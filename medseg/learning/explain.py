@@ -111,7 +111,8 @@ class _Asked:
     def view(self, target: _Target) -> View:
         fill, index = self.settings.fill, target.index
         if not target.is_class:
-            return view_of(self.models, self.image, index + 1, fill, self.region, self.mask)
+            first = self.models.plan.outputs - len(self.models.plan.labels)
+            return view_of(self.models, self.image, index + first, fill, self.region, self.mask)
         if self.region is not None:
             return class_view_of(self.models, self.image, index, fill, self.region)
         return view_of(self.models, self.image, index, fill, None, self.mask)

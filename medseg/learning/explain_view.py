@@ -50,7 +50,7 @@ def view_of(
         window = torch.from_numpy(np.ascontiguousarray(array))[None].to(member.device)
         about = None if part is None else torch.from_numpy(part > 0).to(member.device)
         hidden = filling(window, fill)
-        questions.append(Question(member.network, window, hidden, target, about, plan.multilabel))
+        questions.append(Question(member.network, window, hidden, target, about, plan.apart))
     share = None if inside is None or part is None else round(min(1.0, part.sum() / inside.sum()), 4)
     return View(tuple(questions), grid.cropped(start, plan.patch), share)
 
@@ -73,8 +73,8 @@ def class_view_of(models: Models, image: Image, target: int, fill: str, region: 
 
 def _label_on(region: Image, grid: Grid, plan: Plan, target: int) -> NDArray[np.uint8]:
     """The label's voxels on the prepared grid; a structure lost between its voxels keeps its middle."""
-    value = plan.labels[target - 1].value
-    mine = canonical(region.but((region.array == value).astype(np.uint8)))
+    label = plan.labels[target - (plan.outputs - len(plan.labels))]
+    mine = canonical(region.but(label.within(region.array).astype(np.uint8)))
     found = resample_labels(mine, grid).array[0]
     if not found.any():
         middle = mine.grid.to_mm(np.argwhere(mine.array[0]).mean(0))

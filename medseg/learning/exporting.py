@@ -181,7 +181,8 @@ def _write_card(model: Model, out: Path, name: str, facts: Mapping[str, Any]) ->
     """The model card with all that a program needs to feed the network and to read its answer."""
     plan = model.plan
     segments = plan.task == "segmentation"
-    names = ["background", *(label.name for label in plan.labels)] if segments else list(plan.classes)
+    first = ["background"] if plan.outputs > len(plan.labels) else []
+    names = [*first, *(label.name for label in plan.labels)] if segments else list(plan.classes)
     contract = {
         "file": name,
         "sha256": sha256_of(out / name),
@@ -191,7 +192,10 @@ def _write_card(model: Model, out: Path, name: str, facts: Mapping[str, Any]) ->
             "shape": ["batch", plan.outputs, *(plan.patch if segments else ())],
             "dtype": "float32",
             "channels": names,
-            "values": [0, *(label.value for label in plan.labels)] if segments else list(range(len(names))),
+            "activation": "sigmoid" if plan.apart else "softmax",
+            "values": [*(0 for _ in first), *(label.value for label in plan.labels)]
+            if segments
+            else list(range(len(names))),
         },
         "preparation": {"axes": "RAS", **plan.preparation().model_dump(mode="json")},
         "made_with": {package: metadata.version(package) for package in ("medseg", "torch")},

@@ -14,6 +14,7 @@ from medseg.data.plan import Plan, Triple
 from medseg.data.rules import UNETS
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import canonical_grid, from_canonical
+from medseg.imaging.labels import Labels, painting, values_of
 from medseg.imaging.resample import apply_matrix, axis_maps, matrix
 from medseg.learning.devices import autocast, channels_last, number_format
 from medseg.learning.sampling import cut
@@ -21,10 +22,12 @@ from medseg.learning.settings import Prediction
 
 Predict = Callable[[Tensor], Tensor]
 Part = tuple[NDArray[np.float32], Grid]
-"""Class probabilities ``[L, I, J, K]`` (background first) and the grid they lie on."""
+"""Class probabilities ``[L, I, J, K]`` (background first; of regions these alone) and their grid."""
 
 WHOLE = 2.0
 """An image of up to this many patches in volume goes through the network in one piece."""
+SURE = 0.5
+"""A voxel lies in a region from this probability on."""
 _SLAB_VOXELS = 2**22
 
 
@@ -65,17 +68,33 @@ def strides_of(plan: Plan) -> Triple:
     return int(i), int(j), int(k)
 
 
-def label_map(parts: Sequence[Part], source: Grid, values: Sequence[int]) -> NDArray[np.unsignedinteger]:
+def label_map(parts: Sequence[Part], source: Grid, labels: Labels) -> NDArray[np.unsignedinteger]:
     """Probabilities on prepared grids -> label values ``[I, J, K]`` on the source grid.
 
     Several parts (configurations of their own spacing) count alike: the mean on the source grid decides.
-    Resampled linearly and decided slab by slab: exactly what resampling everything and then taking
-    the largest gives, without ever holding it all. Axes return to the source's order.
+    Resampled linearly and decided slab by slab: exactly what resampling everything and then
+    deciding (`class_indices`) gives, without ever holding it all. Axes return to the source's order.
     """
     target = canonical_grid(source)
-    table = np.array([0, *values])
+    table = np.array([0, *values_of(labels)])
     table = table.astype(np.uint8 if table.max() <= 255 else np.uint16)
-    return from_canonical(table[_decided(parts, target)][None], source)[0]
+    return from_canonical(table[_decided(parts, target, labels)][None], source)[0]
+
+
+def class_indices(found: NDArray[np.float32], labels: Labels) -> NDArray[np.uint16]:
+    """Probabilities ``[L, ...]`` -> class indices as prepared references hold them, ``[...]``.
+
+    The most probable class. Of regions, each voxel takes the value that lies in just the regions of
+    probability 0.5 or more; where no value does, what is said contradicts itself and the smallest of these
+    regions decides (`medseg.imaging.labels.painting`).
+    """
+    if not any(label.region for label in labels):
+        return found.argmax(0).astype(np.uint16)
+    table = np.searchsorted([0, *values_of(labels)], painting(labels)).astype(np.uint16)
+    codes = np.zeros(found.shape[1:], np.uint16)
+    for n, one in enumerate(found):
+        codes |= (one >= SURE).astype(np.uint16) << n
+    return table[codes]
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -120,7 +139,7 @@ def _soft(network: nn.Module, plan: Plan, settings: Prediction, device: torch.de
             x = x.contiguous(memory_format=channels_last(3))
         with autocast(device, dtype):
             logits = network(x)
-        return (logits.float().sigmoid() if plan.multilabel else logits.float().softmax(1)).cpu()
+        return (logits.float().sigmoid() if plan.apart else logits.float().softmax(1)).cpu()
 
     return predict
 
@@ -178,10 +197,10 @@ def _in_windows(predict: Predict, image: Tensor, plan: Plan, settings: Predictio
     return total / weights
 
 
-def _decided(parts: Sequence[Part], target: Grid) -> NDArray[np.uint16]:
-    """Index of the most probable class at each voxel of `target`, slab by slab along the first axis."""
+def _decided(parts: Sequence[Part], target: Grid, labels: Labels) -> NDArray[np.uint16]:
+    """Class index of each voxel of `target`, slab by slab along the first axis."""
     if len(parts) == 1 and parts[0][1].matches(target):
-        return parts[0][0].argmax(0).astype(np.uint16)
+        return class_indices(parts[0][0], labels)
     slabs = [_slabs(array, prepared, target) for array, prepared in parts]
     out = np.empty(target.shape, np.uint16)
     planes = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2] * len(parts[0][0])))
@@ -189,7 +208,8 @@ def _decided(parts: Sequence[Part], target: Grid) -> NDArray[np.uint16]:
         total = slabs[0](first, planes)
         for slab in slabs[1:]:
             total = total + slab(first, planes)
-        out[first : first + planes] = total.argmax(0)
+        mean = total if len(slabs) == 1 else total / np.float32(len(slabs))
+        out[first : first + planes] = class_indices(mean, labels)
     return out
 
 

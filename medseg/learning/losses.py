@@ -19,6 +19,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.registry import look_up
 from medseg.data.cohort import Task
 from medseg.data.plan import Plan
+from medseg.data.prepare import IGNORED
 from medseg.learning import losses_overlap, losses_shape
 from medseg.learning.arguments import check_arguments
 from medseg.learning.losses_overlap import cross_entropy, soft_dice
@@ -28,8 +29,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 DEFAULT_LOSS: Mapping[Task, str] = {"segmentation": "dice_ce", "classification": "cross_entropy"}
 
-IGNORED = 255
-"""Voxels with this value in a target count for nothing: nobody knows what they are."""
 _SURE = 50.0
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {

@@ -26,7 +26,7 @@ from medseg.imaging.labels import Labels
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.cascade import answer_on, one_hot
 from medseg.learning.devices import keep_memory, pick_device
-from medseg.learning.inference import Part, label_map, probabilities
+from medseg.learning.inference import Part, class_indices, label_map, probabilities
 from medseg.learning.joint import NAME as JOINT
 from medseg.learning.networks import build_network
 from medseg.learning.settings import Prediction
@@ -92,7 +92,10 @@ class Model:
     def probabilities(
         self, image: Image, prediction: Prediction | None = None
     ) -> tuple[NDArray[np.float32], Grid]:
-        """Class probabilities ``[L, I, J, K]`` (background first) on the prepared grid, and that grid."""
+        """Class probabilities ``[L, I, J, K]`` on the prepared grid, and that grid.
+
+        Background comes first; models of regions have no background.
+        """
         return Models((self,)).parts(image, prediction)[0]
 
     def answered_first(self, image: Image, prepared: Image, settings: Prediction) -> NDArray[np.float32]:
@@ -112,7 +115,8 @@ class Model:
         array, settings = prepare(image, self.plan.preparation(), mask).array, prediction or Prediction()
         if self.task == "classification":
             return classify(self.network, self.plan, array, settings, self.device)
-        found = probabilities(self.network, self.plan, array, settings, self.device).argmax(0) > 0
+        found = probabilities(self.network, self.plan, array, settings, self.device)
+        found = class_indices(found, self.labels) > 0
         return classify_segmented(self.network, self.plan, array, found, self.device)
 
     @property
@@ -167,8 +171,7 @@ class Models:
 
     def segment(self, image: Image, prediction: Prediction | None = None) -> Image:
         """Label values on the image's own grid, in its own axis order."""
-        values = [label.value for label in self.labels]
-        return image.but(label_map(self.parts(image, prediction), image.grid, values))
+        return image.but(label_map(self.parts(image, prediction), image.grid, self.labels))
 
     def classify(
         self, image: Image, prediction: Prediction | None = None, mask: Image | None = None

@@ -10,7 +10,8 @@ from torch import nn
 
 from medseg.data.cohort import Task
 from medseg.data.plan import Plan
-from medseg.learning.inference import classify, probabilities
+from medseg.data.prepare import IGNORED
+from medseg.learning.inference import class_indices, classify, probabilities
 from medseg.learning.sampling import PreparedCase
 from medseg.learning.settings import Prediction
 
@@ -100,10 +101,12 @@ _LOOKS: Mapping[Task, Callable[..., Scores]] = {"segmentation": dice_of, "classi
 def _case_dice(network: nn.Module, plan: Plan, case: PreparedCase, device: torch.device) -> list[float]:
     array = np.asarray(case.image, np.float32)
     settings = Prediction(overlap=0.25, precision="auto")
-    found = probabilities(network, plan, array, settings, device).argmax(0)
+    known = case.reference != IGNORED
+    found = class_indices(probabilities(network, plan, array, settings, device), plan.labels)[known]
+    there, members = case.reference[known], plan.membership()
     out = []
-    for index in range(1, plan.outputs):
-        a, b = found == index, case.reference == index
+    for label in range(len(plan.labels)):
+        a, b = members[found, label], members[there, label]
         size = int(a.sum()) + int(b.sum())
         out.append(2 * int((a & b).sum()) / size if size else float("nan"))
     return out

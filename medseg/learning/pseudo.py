@@ -12,9 +12,10 @@ from torch import Tensor
 
 from medseg.core.files import read_json, write_json, written_whole
 from medseg.data.prepare import foreground_voxels
+from medseg.imaging.labels import Labels
 from medseg.learning.adapt_target import TargetStream
 from medseg.learning.batch_statistics import statistics_kept
-from medseg.learning.inference import classify, probabilities
+from medseg.learning.inference import class_indices, classify, probabilities
 from medseg.learning.job import Moment
 from medseg.learning.losses import IGNORED, Loss
 from medseg.learning.model import Model
@@ -59,7 +60,7 @@ def pseudo_case(teacher: Model, case: PreparedCase, confidence: float, folder: P
         indices = sure_classes(found, confidence, plan.multilabel)
         return None if indices is None else _written(case, folder, {"class_indices": indices})
     soft = probabilities(teacher.network, plan, image, Prediction(), teacher.device)
-    labels = sure_labels(soft, confidence)
+    labels = sure_labels(soft, confidence, plan.labels)
     if not ((labels > 0) & (labels != IGNORED)).any():
         return None
     made = _written(case, folder, {"class_indices": None})
@@ -70,9 +71,14 @@ def pseudo_case(teacher: Model, case: PreparedCase, confidence: float, folder: P
     return made
 
 
-def sure_labels(soft: NDArray[np.float32], confidence: float) -> NDArray[np.uint8]:
-    """Most probable class of each voxel of ``[L, I, J, K]``, `IGNORED` below the confidence."""
-    return np.where(soft.max(0) >= confidence, soft.argmax(0), IGNORED).astype(np.uint8)
+def sure_labels(soft: NDArray[np.float32], confidence: float, labels: Labels = ()) -> NDArray[np.uint8]:
+    """Most probable class of each voxel of ``[L, I, J, K]``, `IGNORED` below the confidence.
+
+    Of regions, each must be sure: inside or outside.
+    """
+    regions = any(label.region for label in labels)
+    sure = np.maximum(soft, 1 - soft).min(0) if regions else soft.max(0)
+    return np.where(sure >= confidence, class_indices(soft, labels), IGNORED).astype(np.uint8)
 
 
 def sure_classes(soft: NDArray[np.float32], confidence: float, several: bool) -> list[int] | None:

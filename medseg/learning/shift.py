@@ -193,6 +193,7 @@ def _share(model: Model, image: NDArray[np.float32], confidence: float) -> float
     if plan.task == "classification":
         return float(classify(model.network, plan, image, how, model.device).max() >= confidence)
     soft = probabilities(model.network, plan, image, how, model.device)
+    soft = np.stack([1 - soft.max(0), soft.max(0)]) if plan.overlapping else soft
     inside = soft.argmax(0) > 0
     return float((soft.max(0)[inside] >= confidence).mean()) if inside.any() else None
 

@@ -13,6 +13,7 @@ from medseg.core.run import Run
 from medseg.core.stage import Artifact
 from medseg.data.cohort import Cohort, Ingesting
 from medseg.data.plan import Plan
+from medseg.imaging.labels import values_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def ingest_all(run: Run, cohort: Cohort, settings: Ingesting | None = None) -> I
     from medseg.stages.ingest import ingest
 
     items = {case.id: case for case in cohort.cases}
-    made = run.map(
-        ingest, items, channels=cohort.channels, labels=cohort.labels, settings=settings or Ingesting()
-    )
+    settings = settings or Ingesting()
+    if cohort.ignore is not None:
+        settings = settings.but(ignore=cohort.ignore)
+    made = run.map(ingest, items, channels=cohort.channels, labels=cohort.labels, settings=settings)
     stored, text = run.root / "cohort.json", json_text(cohort.public())
     if not holds(stored, text):  # a finished run stays untouched
         run.lock()
@@ -118,7 +120,7 @@ def make_plan(run: Run, raw: Ingested, *, to: Path | None = None, **overrides: A
     from medseg.stages.fingerprint import fingerprint, read_fingerprint
     from medseg.workflows.pacing import measured_rate, with_memory
 
-    values = tuple(label.value for label in raw.cohort.labels)
+    values = values_of(raw.cohort.labels)
     looked = run.map(fingerprint, dict(raw.artifacts), label_values=values)
     prints = [read_fingerprint(a) for a in looked.values()]
     overrides = with_memory(run, overrides)

@@ -37,8 +37,9 @@ class CohortSettings(Value):
     """Data set folder, manifest, or DICOM folder; relative paths count from the current folder."""
     format: str = "auto"
     name: str = ""
-    labels: dict[str, int] = {}
-    """Name to value; taken from the data set's own description where it has one."""
+    labels: dict[str, int | tuple[int, ...]] = {}
+    """Name to value; taken from the data set's own description where it has one. Lists of values are regions,
+    which may overlap; ``ignore`` marks voxels of references that nobody knows."""
     channels: tuple[str, ...] = ()
     image: str = ""
     """Glob of the images below the root (format ``nifti``)."""

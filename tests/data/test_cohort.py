@@ -100,12 +100,21 @@ def test_an_nnunet_set_is_known_by_its_description(tmp_path: Path) -> None:
     assert cohort.labels[0].name == "tumour"
 
 
-def test_nnunet_regions_are_refused_with_a_way_out(tmp_path: Path) -> None:
-    write_json(tmp_path / "dataset.json", {"channel_names": {"0": "T2"}, "labels": {"whole": [1, 2]}})
-    with pytest.raises(MedsegError, match="regions") as error:
+def test_nnunet_regions_and_its_ignored_label_are_taken(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    write_json(tmp_path / "dataset.json", {"channel_names": {"0": "T2"}, "labels": labels})
+    for name in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"):
+        write_image(mask(), tmp_path / name)
+    cohort = Cohort.open(tmp_path)
+    assert [(x.name, x.value, x.values) for x in cohort.labels] == [("whole", 1, (1, 2)), ("core", 2, (2,))]
+    assert cohort.ignore == 3
+    assert cohort.but(name="again").ignore == 3
+
+
+def test_nnunet_labels_must_be_numbers(tmp_path: Path) -> None:
+    write_json(tmp_path / "dataset.json", {"channel_names": {"0": "T2"}, "labels": {"whole": ["x"]}})
+    with pytest.raises(MedsegError, match="whole numbers"):
         Cohort.open(tmp_path)
-    assert "whole" in str(error.value)
-    assert "mend" in str(error.value)
 
 
 def test_a_broken_dataset_json_is_named(tmp_path: Path) -> None:

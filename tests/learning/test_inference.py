@@ -13,12 +13,14 @@ from torch import nn
 from medseg.data.prepare import prepare, prepared_grid
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical, canonical_grid
+from medseg.imaging.labels import labels, named_labels
 from medseg.imaging.resample import resample
 from medseg.learning import inference
-from medseg.learning.inference import label_map, probabilities, window_starts
+from medseg.learning.inference import class_indices, label_map, probabilities, window_starts
 from medseg.learning.settings import Prediction
 
 CPU = torch.device("cpu")
+LABELS = labels(a=1, b=2)
 
 
 class Threshold(nn.Module):
@@ -71,7 +73,7 @@ def test_the_way_back_slab_by_slab_equals_resampling_everything(spacing, monkeyp
     grid = prepared_grid(canonical_grid(source), plan.preparation())
     found = np.random.default_rng(1).random((3, *grid.shape)).astype(np.float32)
     monkeypatch.setattr(inference, "_SLAB_VOXELS", 700)
-    out = label_map([(found, grid)], source, (4, 9))
+    out = label_map([(found, grid)], source, labels(a=4, b=9))
     whole = resample(Image(found, grid), canonical_grid(source), 1).array.argmax(0)
     expected = np.array([0, 4, 9], np.uint8)[whole]
     assert out.shape == source.shape
@@ -87,7 +89,7 @@ def test_a_mask_comes_back_in_the_source_s_axis_order():
     image, plan = Image(array, grid), small_plan(spacing_mm=(3.0, 1.5, 1.5))
     prepared = prepare(image, plan.preparation())
     found = probabilities(Threshold(), plan, prepared.array, Prediction(), CPU)
-    out = label_map([(found, prepared.grid)], grid, (1, 2))
+    out = label_map([(found, prepared.grid)], grid, LABELS)
     np.testing.assert_array_equal(out == 1, array[0] > 0)
 
 
@@ -101,11 +103,11 @@ def test_configurations_of_other_spacing_count_alike_on_the_source_grid():
     half[2, 4:] = 1.0
     sure = np.zeros((3, *coarse.shape), np.float32)
     sure[2], sure[1] = 0.6, 0.4
-    out = label_map([(half, fine), (sure, coarse)], fine, (1, 2))
+    out = label_map([(half, fine), (sure, coarse)], fine, LABELS)
     np.testing.assert_array_equal(out[:4], 1)  # 0.7 + 0.4 against 0 + 0.6
     np.testing.assert_array_equal(out[4:], 2)
     sure[2], sure[1] = 1.0, 0.0
-    assert (label_map([(half, fine), (sure, coarse)], fine, (1, 2)) == 2).all()
+    assert (label_map([(half, fine), (sure, coarse)], fine, LABELS) == 2).all()
 
 
 def test_several_networks_are_averaged_window_by_window():
@@ -116,3 +118,21 @@ def test_several_networks_are_averaged_window_by_window():
     )
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
     assert not np.allclose(one, other)
+
+
+def test_regions_become_the_value_that_lies_in_just_them_and_the_smallest_where_there_is_none():
+    brats = named_labels({"whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]})
+    said = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1], [0, 0, 1]], np.float32).T
+    found = class_indices(said.reshape(3, 6, 1, 1), brats).ravel()
+    assert np.array([0, 1, 2, 4])[found].tolist() == [0, 2, 1, 4, 4, 4]
+    grid = Grid.from_spacing((6, 1, 1), (1, 1, 1))
+    out = label_map([(said.reshape(3, 6, 1, 1), grid)], grid, brats)
+    assert out.ravel().tolist() == [0, 2, 1, 4, 4, 4]
+
+
+def test_the_mean_of_two_models_of_regions_decides_at_a_half():
+    both = named_labels({"a": [1, 2], "b": [2]})
+    grid, shape = Grid.from_spacing((1, 1, 1), (1, 1, 1)), (2, 1, 1, 1)
+    first, second = (np.array(p, np.float32).reshape(shape) for p in ([0.9, 0.9], [0.3, 0.05]))
+    assert label_map([(first, grid)], grid, both).item() == 2
+    assert label_map([(first, grid), (second, grid)], grid, both).item() == 1
