@@ -106,6 +106,7 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
         "cohort -> plan.yaml: every choice with its reason",
         [
             _arg("folder", metavar="DIR", help="a data set, or a run folder that was ingested"),
+            _arg("--preview", action="store_true", help="also draw what augmentation does to some patches"),
             _RUN,
             *_COHORT,
             _SETTINGS,

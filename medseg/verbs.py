@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def plan(args: Namespace) -> Outcome:
     from medseg.workflows.looking import plan as journey
 
     run = open_run(args, _name(args.folder))
-    return journey(args.folder, lambda: _cohort(args, args.folder), run, args.overrides, args.device)
+    opened = partial(_cohort, args, args.folder)
+    return journey(args.folder, opened, run, args.overrides, args.device, args.preview)
 
 
 def train(args: Namespace) -> Outcome:

@@ -8,22 +8,15 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "google-chrome-stable")
 QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--disable-background-networking",
-    "--disable-component-update",
+    *("--headless", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-quic", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
     "--remote-debugging-pipe",
 ]
 LONGEST = 30.0
@@ -80,6 +73,14 @@ class Page:
             text = {"text": key} if len(key) == 1 else {}
             self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
             self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def wait_for(self, look: Callable[[], Any]) -> Any:
+        """The first answer of `look` that is not empty."""
+        end = time.monotonic() + LONGEST
+        while not (found := look()):
+            assert time.monotonic() < end, "it did not come"
+            time.sleep(0.05)
+        return found
 
     def _note(self, said: dict[str, Any]) -> None:
         method, params = said.get("method"), said.get("params", {})
