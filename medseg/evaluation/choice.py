@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg.evaluation.class_pairs import compare_areas
 from medseg.evaluation.classification import is_classification
+from medseg.evaluation.compare_classes import mean_area_difference
 from medseg.evaluation.metrics import METRICS, metric_of
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import Scoring
@@ -101,11 +101,11 @@ def gain_of_rows(first: Sequence[Row], second: Sequence[Row], metric: str, scori
     if not is_classification(first):
         low = metric_of(metric).better == "low"
         return gain(values_of(first, metric), values_of(second, metric), scoring, low_is_good=low)
-    found = compare_areas(first, second, scoring)
-    mean, patients = found["mean"], len({row["patient"] for row in first})
+    mean = mean_area_difference(first, second, scoring)
+    n, patients = (len({row[key] for row in first}) for key in ("case", "patient"))
     if mean is None:
-        return Gain(None, None, scoring.confidence, found["n"], patients, "no class has an area")
-    return Gain(mean["difference"], tuple(mean["ci"]), scoring.confidence, found["n"], patients, "DeLong")
+        return Gain(None, None, scoring.confidence, n, patients, "no class has an area")
+    return Gain(mean["difference"], tuple(mean["ci"]), scoring.confidence, n, patients, "DeLong")
 
 
 def mean_of(rows: Sequence[Row], metric: str, scoring: Scoring) -> dict[str, Any]:

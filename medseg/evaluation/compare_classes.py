@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg.core.errors import MedsegError
-from medseg.evaluation.areas import auroc_difference, auroc_interval
+from medseg.evaluation.areas import auroc_difference, auroc_influence, auroc_interval
 from medseg.evaluation.classification import ClassTable
 from medseg.evaluation.paired import paired_difference
 from medseg.evaluation.pairs import Row
 from medseg.evaluation.policy import Scoring
+from medseg.evaluation.statistics import patient_numbers, standard_error, z_of
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two tables on the cases both have predicted, in one order."""
+
+    classes: tuple[str, ...]
+    patients: list[str]
+    truth: NDArray[np.bool_]
+    probabilities: tuple[NDArray[np.float64], NDArray[np.float64]]
+    right: tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
 def class_differences(a: Sequence[Row], b: Sequence[Row], scoring: Scoring) -> list[dict[str, Any]]:
@@ -23,6 +37,39 @@ def class_differences(a: Sequence[Row], b: Sequence[Row], scoring: Scoring) -> l
     MedsegError
         The tables do not have the same classes, or disagree on the class of a case.
     """
+    pair = _paired(a, b, scoring)
+    if not pair.patients:
+        return []
+    first, second = pair.probabilities
+    areas = [
+        _area(name, pair.truth[:, j], first[:, j], second[:, j], pair.patients, scoring.confidence)
+        for j, name in enumerate(pair.classes)
+    ]
+    return [*(cell for cell in areas if cell), _accuracy(*pair.right, pair.patients, scoring)]
+
+
+def mean_area_difference(a: Sequence[Row], b: Sequence[Row], scoring: Scoring) -> dict[str, Any] | None:
+    """Mean over classes of the AUROC of B less that of A, with a normal interval over patients.
+
+    None where no class has both cases and others, or with fewer than two patients.
+    """
+    pair = _paired(a, b, scoring)
+    gaps = []
+    for truth, first, second in zip(pair.truth.T, *(p.T for p in pair.probabilities), strict=True):
+        one, other = (auroc_influence(truth, score) for score in (first, second))
+        if one is not None and other is not None:
+            value = auroc_difference(truth, first, second, scoring.confidence, pair.patients)[0]
+            gaps.append((value, other - one))
+    if not gaps or len(set(pair.patients)) < 2:
+        return None
+    values, influences = zip(*gaps, strict=True)
+    each = np.bincount(patient_numbers(pair.patients), np.mean(influences, axis=0)).astype(float)
+    middle, half = float(np.mean(values)), z_of((1 + scoring.confidence) / 2) * standard_error(each)
+    n, patients = len(pair.patients), len(set(pair.patients))
+    return {"difference": middle, "ci": [middle - half, middle + half], "n": n, "patients": patients}
+
+
+def _paired(a: Sequence[Row], b: Sequence[Row], scoring: Scoring) -> _Pair:
     first, second = (ClassTable.of(rows, scoring.classes) for rows in (a, b))
     if first.classes != second.classes:
         raise MedsegError(
@@ -32,19 +79,17 @@ def class_differences(a: Sequence[Row], b: Sequence[Row], scoring: Scoring) -> l
     there = {case: i for i, case in enumerate(second.cases) if second.predicted[i]}
     mine = [i for i, case in enumerate(first.cases) if first.predicted[i] and case in there]
     theirs = [there[first.cases[i]] for i in mine]
-    if not mine:
-        return []
     if (first.truth[mine] != second.truth[theirs]).any():
         i = int(np.flatnonzero((first.truth[mine] != second.truth[theirs]).any(axis=1))[0])
         raise MedsegError("the two tables disagree on the class of a case", case=first.cases[mine[i]])
-    patients = [first.patients[i] for i in mine]
-    areas = [
-        _area(name, first.truth[mine, j], first.probabilities[mine, j], second.probabilities[theirs, j],
-              patients, scoring.confidence)
-        for j, name in enumerate(first.classes)
-    ]  # fmt: skip
     right, also = ((t.called(scoring.classes) == t.truth).all(axis=1) for t in (first, second))
-    return [*(cell for cell in areas if cell), _accuracy(right[mine], also[theirs], patients, scoring)]
+    return _Pair(
+        tuple(first.classes),
+        [first.patients[i] for i in mine],
+        first.truth[mine],
+        (first.probabilities[mine], second.probabilities[theirs]),
+        (right[mine], also[theirs]),
+    )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -121,14 +121,15 @@ def class_scores(
 
 def beside_network(run: Run, scores: Scores, rival: Scores) -> dict[str, Any]:
     """The baseline's numbers and what the network is above it; ``baseline.json``, ``baseline_scores.csv``."""
-    from medseg.evaluation.class_pairs import compare_areas
+    from medseg.evaluation.compare_classes import class_differences, mean_area_difference
 
     over = rival.summary()["mean_over_labels"]
+    both = rival.rows, scores.rows, scores.scoring
     found = {
         "baseline": {
             name: {k: over[name][k] for k in ("mean", "mean_ci")} for name in METRICS if name in over
         },
-        "network_less_baseline": compare_areas(rival.rows, scores.rows, scores.scoring),
+        "network_less_baseline": {"rows": class_differences(*both), "mean": mean_area_difference(*both)},
         "method": "shape and first-order features, logistic regression with an L2 penalty chosen by inner "
         "cross-validation; the same folds and cases; differences of areas after DeLong, over patients",
     }
@@ -155,9 +156,10 @@ def facts_of_rival(found: Mapping[str, Any]) -> dict[str, str]:
     """The same for a block of the report."""
     facts = {f"baseline {k}": _with_interval(v["mean"], v["mean_ci"]) for k, v in found["baseline"].items()}
     gaps = found["network_less_baseline"]
-    for name, cell in gaps["classes"].items():
-        facts[f"network less baseline, AUROC {name}"] = (
-            f"{_with_interval(cell['difference'], cell['ci'], '+')}, p = {cell['p']:.3g}"
+    for row in gaps["rows"]:
+        name = f"{row['metric'].replace('auroc', 'AUROC')} {row['label']}"
+        facts[f"network less baseline, {name}"] = (
+            f"{_with_interval(row['difference'], row['ci'], '+')}, p = {row['p']:.3g} ({row['test']})"
         )
     if gaps["mean"] is not None:
         mean = gaps["mean"]

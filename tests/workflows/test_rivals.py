@@ -95,7 +95,8 @@ def test_the_baseline_stands_beside_the_network_on_the_same_cases(bodies, tmp_pa
     found = read_json(root / "baseline.json")
     assert found["baseline"]["auroc"]["mean"] == 1.0  # the size of the mask says it all
     gap = found["network_less_baseline"]
-    assert gap["n"] == len({r["case"] for r in own})
+    assert [row["metric"] for row in gap["rows"]] == ["auroc", "auroc", "accuracy"]
+    assert {row["n"] for row in gap["rows"]} == {len({r["case"] for r in own})}
     assert gap["mean"]["difference"] <= 0
     assert "network less baseline: AUROC" in outcome.text
     page = (root / "report/index.html").read_text()
