@@ -247,12 +247,21 @@ def _source_of(model: Artifact, source: str | Path | None) -> Ingested | None:
             raise MedsegError("the source is no run folder: it holds no cohort.json", file=str(source))
         return None
     raw = reopen(root)
-    record = read_record(trained)
+    record = read_record(_trained_in(root, model) or trained)
     named = [n.removeprefix("item.") for n in record["inputs"] if n.startswith("item.")] if record else []
     known = [case for case in named if case in raw]
     if not known and not source:
         return None
     return raw.only(known) if known else raw
+
+
+def _trained_in(root: Path, model: Artifact) -> Path | None:
+    """The folder of a run in which these very weights were trained, wherever the model lies now."""
+    from medseg.core.files import read_json
+
+    ours = read_json(model / "card.json")["weights_sha256"]
+    cards = sorted(root.glob("train/*/model/card.json"))
+    return next((c.parent.parent for c in cards if read_json(c).get("weights_sha256") == ours), None)
 
 
 def _plan(model: Artifact) -> Plan:

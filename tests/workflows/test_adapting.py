@@ -84,6 +84,11 @@ def test_a_model_away_from_its_run_has_no_source(tiny_run, site, tmp_path):
         adapt(away, _target(site), Run(tmp_path / "a", quiet=True), adaptation=_settings("fourier"))
     done = adapt(away, _target(site), Run(tmp_path / "b", quiet=True), adaptation=_settings("histogram"))
     assert Path(next(iter(done.summary["models"].values()))).is_dir()
+    shown = adapt(away, _target(site), Run(tmp_path / "c", quiet=True), source=tiny_run, device="cpu")
+    cases = len(_trained_cases(tiny_run))
+    assert shown.summary["shift"]["seen_by_the_model"]["source_cases"] == cases, (
+        "those it was trained on, no more"
+    )
 
 
 def test_references_of_the_target_are_dropped_at_the_door(tiny_msd, tmp_path):
