@@ -46,7 +46,7 @@ def sorted_out(overrides: Mapping[str, Any]) -> tuple[Budget, dict[str, Any]]:
     MedsegError
         A name that is neither (the nearest one is proposed), or a value of the wrong type.
     """
-    given = {k: v for k, v in overrides.items() if v is not None}
+    given = {k: v for k, v in overrides.items() if v is not None and (k, v) != ("cascade", "auto")}
     spend = {k: v for k, v in given.items() if k in Budget.model_fields}
     fixed = {k: v for k, v in given.items() if k not in spend}
     for name in fixed:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medseg.core.config import load_config
 from medseg.core.run import Run
 from medseg.data.audit import must_fix, summary, table
+from medseg.data.budget import Budget
 from medseg.data.cohort import Cohort
+from medseg.data.overrides import Fixed
+from medseg.data.plan import Plan
 from medseg.learning.settings import Training
-from medseg.workflows.journey import Ingested, ingest_all, make_plan, reopen
+from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all, reopen
 from medseg.workflows.outcome import Outcome
 from medseg.workflows.settings import TrainSettings
 
 log = logging.getLogger("medseg")
+
+_SHOWN = 5
+"""Cases of which a preview shows a patch."""
 
 
 def audit_cases(run: Run, raw: Ingested) -> Outcome:
@@ -45,23 +52,55 @@ def plan(
     run: Run,
     overrides: Sequence[str] = (),
     device: str = "auto",
+    preview: bool = False,
 ) -> Outcome:
-    """``medseg plan DIR [key=value]``: choices with their reasons; `key` is a choice or a budget."""
-    from medseg.learning.devices import hardware
+    """``medseg plan DIR [key=value]``: choices with their reasons; `key` is a choice or a budget.
+
+    ``epochs=30`` or ``training.<name>=value`` sets what the expectation and the `preview` (a picture of what
+    augmentation does) reckon with.
+    """
     from medseg.learning.estimate import expect
     from medseg.workflows.pacing import said
 
     raw = _there_or_ingested(folder, opened, run)
-    given = load_config(TrainSettings, None, [f"plan.{text}" for text in overrides]).plan
-    chosen = make_plan(run, raw, **{"device": hardware(device), **given})
-    cost = expect(chosen, len(raw), Training(budget_minutes=given.get("budget_minutes")), device)
+    settings = _settings(overrides)
+    chosen = make_plan(run, raw, **settings.choices(device))
+    cost = expect(chosen, len(raw), settings.training, device)
     lines = [f"{name:<18} {getattr(chosen, name)}\n{'':<18} {why}" for name, why in chosen.why.items()]
     expected = "\n".join(
         f"{name:<18} {text}" for name, text in zip(("expected", "", ""), said(cost), strict=True)
     )
-    text = "\n".join([*lines, expected, "", f"written to {run.root / 'plan.yaml'}"])
+    drawn = [f"drawn to   {_preview(run, raw, chosen, settings.training)}"] if preview else []
+    text = "\n".join([*lines, expected, "", f"written to {run.root / 'plan.yaml'}", *drawn])
     told = chosen.model_dump(mode="json") | {"expected": cost.model_dump(mode="json")}
     return Outcome(told, text, 3 if run.failures else 0)
+
+
+def _settings(overrides: Sequence[str]) -> TrainSettings:
+    """What was said on the command line: choices of the plan and its budget, or settings of the training."""
+    named = [text if text.startswith("training.") else f"{_part(text)}.{text}" for text in overrides]
+    settings = load_config(TrainSettings, None, named)
+    minutes = settings.plan.get("budget_minutes")
+    if minutes is None or settings.training.length[1] is not None:
+        return settings
+    return settings.but(training=settings.training.but(budget_minutes=minutes, epochs=None))
+
+
+def _part(text: str) -> str:
+    """Where a setting without its part belongs: to the plan, unless only the training knows its name."""
+    name = re.split(r"[.=]", text, maxsplit=1)[0]
+    planned = {**Fixed.model_fields, **Budget.model_fields}
+    return "training" if name in Training.model_fields and name not in planned else "plan"
+
+
+def _preview(run: Run, raw: Ingested, plan: Plan, training: Training) -> Path:
+    """Patches of the first cases as they are drawn, and as training sees them."""
+    from medseg.learning.contact_sheet import draw_augmentation
+    from medseg.learning.sampling import PreparedCase
+
+    prepared = prepare_all(run, raw.only(list(raw)[:_SHOWN]), plan)
+    cases = [PreparedCase(case, made.path) for case, made in prepared.items()]
+    return draw_augmentation(cases, plan, training, run.root / "preview.png")
 
 
 def _there_or_ingested(folder: str | Path, opened: Callable[[], Cohort], run: Run) -> Ingested:

@@ -69,3 +69,25 @@ def test_a_rate_that_is_given_is_not_measured(tiny_msd: Path, tmp_path: Path, me
     _plan(tiny_msd, tmp_path / "run", budget_minutes=1, cores=4)
     _plan(tiny_msd, tmp_path / "run")
     assert not (tmp_path / "run" / "rate").exists(), "nor for other machines, nor without a budget"
+
+
+def test_a_plan_is_drawn_and_reckons_with_the_training_that_is_named(
+    tiny_msd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.workflows.looking import plan
+
+    monkeypatch.setattr(estimate, "seconds_per_step", lambda *_: 0.1)
+    run = ms.Run(tmp_path / "run", quiet=True)
+    told = (
+        "epochs=3",
+        "training.steps_per_epoch=20",
+        "network_arguments={widths: [4, 8]}",
+        "patch=[16,16,8]",
+    )
+    outcome = plan(tiny_msd, lambda: ms.Cohort.from_msd(tiny_msd), run, told, "cpu", preview=True)
+    assert outcome.summary["expected"]["steps"] == 60
+    assert outcome.summary["network_arguments"]["widths"] == [4, 8]
+    assert (run.root / "preview.png").read_bytes()[:4] == b"\x89PNG"
+    assert "minutes of training" in outcome.text
+    with pytest.raises(ms.MedsegError, match="no choice 'epoch'"):
+        plan(tiny_msd, lambda: ms.Cohort.from_msd(tiny_msd), run, ["epoch=3"], "cpu")
