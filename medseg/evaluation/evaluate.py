@@ -11,6 +11,7 @@ from medseg.core.files import write_json, write_text
 from medseg.core.run import Failure
 from medseg.evaluation.beside import Groups, read_groups, read_quality, reader_files
 from medseg.evaluation.folders import Measured, Task, collect, find_masks, infer_labels, measure_all
+from medseg.evaluation.lesion_list import lesions_to_csv
 from medseg.evaluation.metrics import metric_of
 from medseg.evaluation.pairs import COLUMNS
 from medseg.evaluation.policy import Scoring
@@ -45,6 +46,7 @@ def evaluate_folders(
     groups: Groups | str | Path | None = None,
     quality: Mapping[str, float] | str | Path | None = None,
     readers: Mapping[str, str | Path] | None = None,
+    probabilities: str | Path | None = None,
     gallery: int = GALLERY,
     quiet: bool = False,
 ) -> Evaluation:
@@ -76,6 +78,9 @@ def evaluate_folders(
     readers : mapping, optional
         Name -> folder of masks by further readers: for the agreement between readers. Their numbers are
         written to ``readers.csv``.
+    probabilities : path, optional
+        Folder of maps of probabilities by the same names (one channel, or background and every label): for
+        the FROC curve of lesions.
     gallery : int
         How many cases the report shows: all up to so many; of more the worst, and some typical and best ones.
 
@@ -101,9 +106,19 @@ def evaluate_folders(
     if not structures_of(shown, scoring):
         raise MedsegError("the references hold no label: every voxel is 0", file=str(ref))
     who, others = patients or {}, reader_files(readers)
+    sure = find_masks(Path(probabilities), ("probabilities",)) if probabilities else {}
     beside = {"groups": read_groups(groups), "quality": read_quality(quality)}
     tasks = [
-        Task(case, who.get(case, case), predictions.get(case), file, shown, scoring, others.get(case, {}))
+        Task(
+            case,
+            who.get(case, case),
+            predictions.get(case),
+            file,
+            shown,
+            scoring,
+            others.get(case, {}),
+            sure.get(case),
+        )
         for case, file in references.items()
     ]
     done = measure_all(tasks, workers, quiet)
@@ -122,6 +137,8 @@ def write_results(
     if "readers" in scores.facts:
         columns = ("first", "second", *COLUMNS)
         write_text(out / "readers.csv", rows_to_csv(scores.facts["readers"], columns))
+    if "lesion list" in scores.facts:
+        write_text(out / "lesions.csv", lesions_to_csv(scores.facts["lesion list"]))
     write_json(out / "summary.json", summary)
     context = ReportContext(
         title="Evaluation",

@@ -18,12 +18,13 @@ from medseg.core.files import sha256_of
 from medseg.core.progress import progress
 from medseg.core.run import Failure
 from medseg.core.values import digest
+from medseg.evaluation.lesion_list import asks_for_lesions, detections_in, lesion_list
 from medseg.evaluation.pairs import Row, invalid_rows, score_pair
 from medseg.evaluation.policy import Scoring, tolerance_notes
 from medseg.evaluation.readers import reader_rows
 from medseg.evaluation.scoring import Scores, sorted_rows
 from medseg.evaluation.structures import placed
-from medseg.imaging.image import Image, read_mask
+from medseg.imaging.image import Image, read_image, read_mask
 from medseg.imaging.labels import Label, Labels
 
 log = logging.getLogger("medseg")
@@ -45,6 +46,7 @@ class Task:
     labels: Labels
     scoring: Scoring
     readers: Mapping[str, Path] = field(default_factory=dict)
+    probability: Path | None = None
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Measured:
     notes: list[str] = field(default_factory=list)
     failure: Failure | None = None
     readers: list[Row] = field(default_factory=list)
+    lesions: list[Row] = field(default_factory=list)
+    detections: dict[str, Any] = field(default_factory=dict)
 
 
 def find_masks(folder: Path, inside: tuple[str, ...] = INSIDE) -> dict[str, Path]:
@@ -141,7 +145,13 @@ def _measured(task: Task) -> Measured:
     failure = None if prediction is not None else _not_predicted(task)
     references, more = _references(task, reference)
     compared = reader_rows(prediction, references, task.labels, task.scoring, task.case, task.patient)
-    return Measured(task, rows, facts, [*notes, *more], failure, compared)
+    found = Measured(task, rows, facts, [*notes, *more], failure, compared)
+    if asks_for_lesions(task.scoring):
+        found.lesions = lesion_list(prediction, reference, task.labels, task.scoring, task.case, task.patient)
+    if task.probability is not None:
+        sure = read_image(task.probability)
+        found.detections = detections_in(sure, reference, task.labels, task.scoring, task.patient)
+    return found
 
 
 def _references(task: Task, reference: Image) -> tuple[dict[str, Image], list[str]]:
@@ -185,6 +195,10 @@ def collect(done: list[Measured], extra: list[str], scoring: Scoring) -> tuple[S
     kept = {"notes": notes, "digests": digests, "images": facts}
     if compared := sorted_rows(row for m in done for row in m.readers):
         kept["readers"] = compared
+    if lesions := sorted_rows(row for m in done for row in m.lesions):
+        kept["lesion list"] = lesions
+    if any(m.detections for m in done):
+        kept["detections"] = {x.name: [m.detections[x.name] for m in done if m.detections] for x in labels}
     return Scores(sorted_rows(row for m in done for row in m.rows), scoring, facts=kept), failures
 
 

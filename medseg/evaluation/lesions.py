@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,12 +32,16 @@ class Matching:
         IoU of the matched pairs.
     pairs : int array (n, 2)
         Which go together: lesion of the reference and of the prediction, counted from 0.
+    reference_voxels, predicted_voxels : int arrays
+        Voxels of each lesion.
     """
 
     reference: int
     predicted: int
     ious: Floats
     pairs: Ints
+    reference_voxels: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    predicted_voxels: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def found(self) -> int:
@@ -112,7 +116,7 @@ def match_lesions(mask: Bool, reference: Bool, grid: Grid, rule: LesionRule | No
     chosen = np.flatnonzero(ious > rule.iou)
     r, p, ious = r[chosen], p[chosen], ious[chosen]
     kept = _one_to_one(r, p, ious)
-    return Matching(large.size, small.size, ious[kept], np.stack([r[kept], p[kept]], axis=1))
+    return Matching(large.size, small.size, ious[kept], np.stack([r[kept], p[kept]], axis=1), large, small)
 
 
 def components(mask: Bool, grid: Grid, rule: LesionRule | None = None) -> tuple[NDArray[Any], Ints]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -63,15 +64,23 @@ def score_pair(
         if not scoring.resample:
             return invalid_rows(labels, scoring, case, patient)
         prediction, _ = placed(prediction, reference, resample=True)
+    rows: list[Row] = []
+    for structure, pair, status in pairs_of(prediction, reference, labels, scoring):
+        rows += _rows_of(pair, structure, status, scoring, who)
+    return rows
+
+
+def pairs_of(
+    prediction: Image | None, reference: Image, labels: Labels, scoring: Scoring
+) -> Iterator[tuple[Structure, Pair, Status]]:
+    """Each label and region of a case with both its masks, on one grid, and its status."""
     mask, there = without_ignored(prediction, reference, scoring.ignore)
     boxes = ({} if mask is None else boxes_of(mask), boxes_of(there))
-    rows: list[Row] = []
     for structure in structures_of(labels, scoring):
         predicted, referred = (box_of(side, structure) for side in boxes)
         pair = _pair(mask, there, structure, _common(predicted, referred), reference.grid)
         status = status_of(predicted is not None, referred is not None)
-        rows += _rows_of(pair, structure, status if mask is not None else "not_predicted", scoring, who)
-    return rows
+        yield structure, pair, status if mask is not None else "not_predicted"
 
 
 def invalid_rows(labels: Labels, scoring: Scoring, case: str, patient: str | None = None) -> list[Row]:

@@ -37,11 +37,17 @@ class LesionRule(Value):
         Neighbours that join voxels to a lesion: 6, 18 or 26; in a single slice 4, 8 or 8.
     minimum_ml
         Smaller lesions are left out, on both sides, before matching.
+    sizes_ml
+        Where the reference's lesions are cut into sizes, for the table of sensitivity by size; thirds when
+        empty.
     """
 
     iou: float = Field(default=0.5, ge=0, lt=1)
     connectivity: Literal[6, 18, 26] = 26
     minimum_ml: float = Field(default=0.0, ge=0)
+    sizes_ml: tuple[float, ...] = ()
+
+    outside_identity: ClassVar[frozenset[str]] = frozenset({"sizes_ml"})
 
 
 class ClassRule(Value):

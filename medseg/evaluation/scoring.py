@@ -93,7 +93,7 @@ def rows_to_csv(rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> str:
     writer.writerow(columns)
     for row in rows:
         value = "" if row["value"] is None else f"{row['value']:.9g}"
-        words = {c: _safe(str(row[c])) for c in columns if c != "value"}
+        words = {c: safe_cell(str(row[c])) for c in columns if c != "value"}
         writer.writerow([value if c == "value" else words[c] for c in columns])
     return out.getvalue()
 
@@ -136,7 +136,7 @@ def _is(row: Mapping[str, Any], label: str, metric: str) -> bool:
 _RISKY = ("=", "+", "-", "@", "\t", "\r")
 
 
-def _safe(cell: str) -> str:
+def safe_cell(cell: str) -> str:
     return "'" + cell if cell.startswith(_RISKY) else cell
 
 

@@ -16,6 +16,7 @@ from medseg.evaluation.classification import is_classification
 from medseg.evaluation.conventions import conventions
 from medseg.evaluation.findings import cells_of, lesion_totals, sample_size, volume_agreement
 from medseg.evaluation.grouped import subgroups
+from medseg.evaluation.lesion_list import by_size, froc_parts
 from medseg.evaluation.medians import median_interval
 from medseg.evaluation.metrics import Metric, metric_of
 from medseg.evaluation.pairs import Row
@@ -26,7 +27,7 @@ from medseg.evaluation.scoring import rows_to_csv
 from medseg.evaluation.statistics import Interval, Sample, mean_interval
 
 SUMMARY_VERSION = 1
-TABLES = ("groups", "readers", "quality")
+TABLES = ("groups", "readers", "quality", "lesion list", "detections")
 """Facts that the summary is made from and does not repeat."""
 
 
@@ -87,13 +88,23 @@ def _findings(
     cells = cells_of(rows)
     found = {
         "agreement": volume_agreement(cells, scoring),
-        "lesions": lesion_totals(cells, scoring),
+        "lesions": _lesions(cells, scoring, facts.get("lesion list") or ()),
+        "froc": froc_parts(facts.get("detections") or {}, scoring),
         "subgroups": subgroups(cells, scoring, facts),
         "sample_size": sample_size(labels, scoring),
         "readers": ceiling(facts.get("readers") or (), scoring),
         "quality": quality_control(rows, scoring, facts.get("quality") or {}),
     }
     return {name: part for name, part in found.items() if part}
+
+
+def _lesions(cells: Any, scoring: Scoring, lesions: Sequence[Row]) -> dict[str, Any]:
+    """Lesions pooled over cases, and their sensitivity by size."""
+    found = lesion_totals(cells, scoring)
+    for label, part in found.items():
+        if sizes := by_size([row for row in lesions if row["label"] == label], scoring):
+            part["by_size"] = sizes
+    return found
 
 
 def _made_of(rows: Sequence[Row], scoring: Scoring, facts: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Reader:
     def _raw(self, name: str) -> Any:
         found: Any = self.config
         for part in name.split("#"):
-            key = int(part) if isinstance(found, list) and part.isdigit() else part
+            key: Any = int(part) if isinstance(found, list) and part.isdigit() else part
             try:
                 found = found[key]
             except (KeyError, IndexError, TypeError) as error:

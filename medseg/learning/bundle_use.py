@@ -81,7 +81,7 @@ def _trusted(config: Mapping[str, Any], folder: Path) -> Any:
     """MONAI's parser itself, which runs what it reads."""
     import sys
 
-    from monai.bundle import ConfigParser
+    from monai.bundle.config_parser import ConfigParser
 
     sys.path.insert(0, str(folder))
     parser = ConfigParser(dict(config))

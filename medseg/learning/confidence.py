@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.imaging.candidates import candidates
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
 from medseg.learning.inference import label_map
@@ -15,8 +16,6 @@ from medseg.learning.model import Models
 from medseg.learning.settings import Prediction
 
 Probabilities = tuple[NDArray[np.float32], Grid]
-CANDIDATE_ABOVE = 0.1
-"""A lesion candidate is a connected part where its label's probability is above this."""
 
 
 def segment_with_confidence(
@@ -71,26 +70,6 @@ def expected_dice(array: NDArray[np.float32]) -> list[float | None]:
         total = float(array[label].sum(dtype=np.float64)) + size
         found.append(2 * inside / total if size else None)
     return found
-
-
-def candidates(probability: NDArray[np.float32], grid: Grid, above: float = CANDIDATE_ABOVE) -> list[dict]:
-    """Connected parts above a probability, surest first: place and height of the peak, volume of the part."""
-    from scipy import ndimage
-
-    labelled: Any = ndimage.label(probability > above, np.ones((3, 3, 3), int))
-    parts, n = labelled
-    peaks: Any = ndimage.maximum_position(probability, parts, range(1, n + 1)) if n else []
-    sizes = np.bincount(parts.ravel(), minlength=n + 1)[1:]
-    points = grid.to_mm(np.array(peaks, float).reshape(-1, 3))
-    rows = [
-        {
-            "point_mm": [round(float(x), 4) for x in point],
-            "score": round(float(probability[tuple(int(i) for i in peak)]), 6),
-            "ml": round(float(size * grid.voxel_ml), 6),
-        }
-        for point, peak, size in zip(points, peaks, sizes, strict=True)
-    ]
-    return sorted(rows, key=lambda row: (-row["score"], row["point_mm"]))
 
 
 def _of_regions(array: NDArray[np.float32]) -> list[float | None]:

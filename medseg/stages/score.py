@@ -11,6 +11,7 @@ from medseg.core.files import read_json, write_json
 from medseg.core.stage import Artifact, stage
 from medseg.data.classes import classes_of
 from medseg.evaluation.classification import class_rows
+from medseg.evaluation.lesion_list import asks_for_lesions, lesion_list
 from medseg.evaluation.pairs import Row, score_pair
 from medseg.evaluation.policy import Scoring
 from medseg.evaluation.structures import placed
@@ -18,6 +19,7 @@ from medseg.imaging.image import read_mask
 from medseg.imaging.labels import Labels
 
 Pair = tuple[Artifact | None, Artifact]
+LESIONS = "lesions.json"
 
 
 @stage(version=1)
@@ -40,8 +42,15 @@ def score(item: Pair, *, labels: Labels, scoring: Scoring, out: Path, classes: S
     if classes:
         rows = _class_rows(predicted, source, classes)
     else:
-        rows = _mask_rows(predicted, ingested, source, labels, scoring)
+        rows, lesions = _mask_rows(predicted, ingested, source, labels, scoring)
+        if lesions:
+            write_json(out / LESIONS, lesions)
     write_json(out / "scores.json", rows)
+
+
+def read_lesions(scored: Artifact) -> list[dict[str, Any]]:
+    """A row a lesion of the case; empty where the metrics do not ask for lesions."""
+    return read_json(scored / LESIONS) if (scored / LESIONS).is_file() else []
 
 
 def read_rows(scored: Artifact) -> list[Row]:
@@ -51,7 +60,7 @@ def read_rows(scored: Artifact) -> list[Row]:
 
 def _mask_rows(
     predicted: Artifact | None, ingested: Artifact, source: dict[str, Any], labels: Labels, scoring: Scoring
-) -> list[Row]:
+) -> tuple[list[Row], list[dict[str, Any]]]:
     file = ingested / "reference.nii.gz"
     if not file.is_file():
         raise CaseError("the case has no reference to be judged by", case=source["case"])
@@ -59,7 +68,8 @@ def _mask_rows(
     prediction = None if predicted is None else read_mask(predicted / "mask.nii.gz")
     if prediction is not None:
         prediction, _ = placed(prediction, reference, resample=scoring.resample)
-    return score_pair(prediction, reference, labels, scoring, source["case"], source["patient"])
+    given = (prediction, reference, labels, scoring, source["case"], source["patient"])
+    return score_pair(*given), lesion_list(*given) if asks_for_lesions(scoring) else []
 
 
 def _class_rows(predicted: Artifact | None, source: dict[str, Any], classes: Sequence[str]) -> list[Row]:

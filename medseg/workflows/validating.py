@@ -265,8 +265,34 @@ def _facts(tested: Tested, outside: Sequence[Mapping[str, Any]], ranges: Mapping
         for case, predicted in _predicted(tested).items()
         if (predicted / QUALITY).is_file()
     }
+    lesions = _lesions(tested) if tested.raw.cohort.task == "segmentation" else {}
     digests = {"models": [m.digest for m in tested.subject.models], "cohort": digest(raw.cohort)}
-    return {"groups": groups, "digests": digests} | ({"quality": quality} if quality else {})
+    return {"groups": groups, "digests": digests} | ({"quality": quality} if quality else {}) | lesions
+
+
+def _lesions(tested: Tested) -> dict[str, Any]:
+    """Lesions one by one, and the model's candidates for them, where the metrics ask for lesions."""
+    from medseg.core.stage import artifact_of
+    from medseg.evaluation.lesion_list import asks_for_lesions, detections_of
+    from medseg.imaging.image import read_mask
+    from medseg.stages.predict import CANDIDATES
+    from medseg.stages.score import read_lesions
+
+    raw, scoring = tested.raw, tested.settings.scoring
+    if not asks_for_lesions(scoring):
+        return {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    rows: list[dict[str, Any]] = []
+    for case, folder in _predicted(tested).items():
+        scored = folder.parent.parent / "score" / case
+        rows += read_lesions(artifact_of(scored)) if scored.is_dir() else []
+        if (folder / CANDIDATES).is_file():
+            reference, patient = read_mask(raw[case] / "reference.nii.gz"), raw.source(case)["patient"]
+            for label in raw.cohort.labels:
+                told = read_json(folder / CANDIDATES).get(label.name, [])
+                one = detections_of(told, reference, label.value, scoring, patient)
+                found.setdefault(label.name, []).append(one)
+    return {"lesion list": rows} | ({"detections": found} if found else {})
 
 
 def _predicted(tested: Tested) -> dict[str, Path]:

@@ -29,6 +29,7 @@ from medseg.core.files import write_json, write_text
 from medseg.core.run import Run
 from medseg.evaluation.checklists import checklist_rows, checklists
 from medseg.evaluation.flow import flow_rows
+from medseg.evaluation.lesion_list import lesions_to_csv
 from medseg.evaluation.methods_text import methods_text
 from medseg.evaluation.policy import tolerance_notes
 from medseg.workflows.reporting import cohort_rows, show_page
@@ -56,6 +57,8 @@ def write_validation(
     judged = parts["acceptance"]
     passed = all(v["passed"] for v in judged)
     scores.to_csv(run.root / "scores.csv")
+    if "lesion list" in scores.facts:
+        write_text(run.root / "lesions.csv", lesions_to_csv(scores.facts["lesion list"]))
     write_json(run.root / "summary.json", summary)
     write_json(run.root / "acceptance.json", {"criteria": judged, "passed": passed})
     _write_table(run.root / "flow.csv", FLOW, flow_rows(parts["flow"]))
