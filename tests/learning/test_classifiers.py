@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from small_patients import small_plan
+from small_patients import SPACING, small_plan
 from torch import nn
 from torch.nn import functional
 
 from medseg.core.errors import MedsegError
+from medseg.core.files import write_json
 from medseg.data.plan import Plan
+from medseg.imaging.grid import Grid
+from medseg.imaging.image import Image
+from medseg.learning.model import Model
 from medseg.learning.networks import build_network
+from medseg.learning.sampling import PreparedCase
+from medseg.learning.settings import Training
+from medseg.learning.training import train_model
 
 SMALL: dict[str, dict] = {
     "resnet": {"depth": 10, "widen_factor": 0.125},
@@ -81,3 +91,28 @@ def test_a_transformer_takes_patches_that_divide_the_image():
     network = build_network(plan).eval()
     assert network(torch.zeros(1, 1, 48, 40, 24)).shape == (1, 3)
     assert network.network.patch_embedding.n_patches == 8**3
+
+
+def prepared(folder: Path, patch: tuple[int, int, int], n: int = 4) -> list[PreparedCase]:
+    """Noise with a class, as the prepare stage leaves it."""
+    made = []
+    for i in range(n):
+        place = folder / f"c{i}"
+        place.mkdir(parents=True)
+        np.save(place / "image.npy", np.random.default_rng(i).normal(size=(1, *patch)).astype(np.float32))
+        write_json(place / "prepared.json", {"case": f"c{i}", "patient": f"p{i}", "class_indices": [i % 3]})
+        made.append(PreparedCase(f"c{i}", place))
+    return made
+
+
+@pytest.mark.parametrize("patch", [(32, 32, 32), (32, 32, 1)], ids=["3d", "2d"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_classifier_is_trained_saved_opened_and_asked(name, patch, tmp_path):
+    plan = class_plan(name, patch, **SMALL[name]).but(batch=2)
+    training = Training(epochs=1, steps_per_epoch=1, monitor=0)
+    cases = prepared(tmp_path / "prepare", patch)
+    folder = train_model(cases, plan, training, out=tmp_path, device=torch.device("cpu"), quiet=True)
+    image = Image(np.asarray(cases[0].image), Grid.from_spacing(patch, SPACING))
+    said = Model.load(folder, "cpu").classify(image)
+    assert set(said) == {"a", "b", "c"} and sum(said.values()) == pytest.approx(1, abs=1e-5)
+    assert Model.load(folder, "cpu").classify(image) == said
