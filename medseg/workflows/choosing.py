@@ -151,15 +151,18 @@ def _choices(ground: Ground, name: str) -> dict[str, Any]:
     """The choices of the plan that make a built-in candidate."""
     home = ground.run.at(f"{HOMES}/{name}")
     if name == "3d":
-        return _without_cascade(ground)
-    plan = ground.planned(home, **_without_cascade(ground))
+        return {"cascade": "none"}
+    plan = ground.planned(home, cascade="none")
     if name == "2d":
-        return {**_without_cascade(ground), "patch": flat_patch(plan)}
+        return {"cascade": "none", "patch": flat_patch(plan), **_flat_levels(ground.settings.plan)}
     return {"cascade": coarse_first(plan)}
 
 
-def _without_cascade(ground: Ground) -> dict[str, Any]:
-    return {"cascade": "none"}
+def _flat_levels(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Levels that were set by hand, without their third axis."""
+    given = plan.get("network_arguments") or {}
+    flat = {n: [[i, j, 1] for i, j, _ in given[n]] for n in ("strides", "kernels") if n in given}
+    return {"network_arguments": {**given, **flat}} if flat else {}
 
 
 def flat_patch(plan: Plan) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from medseg.core.files import read_json, sha256_of, write_json, write_text
 from medseg.core.run import Run
 from medseg.core.values import digest
 from medseg.data.cohort import Split
-from medseg.learning.tracking import Tracking, finish_group, finish_workflow, open_group
+from medseg.learning.tracking import Tracking, finish_group, finish_workflow, open_group, open_workflow
 from medseg.workflows import training as road
 from medseg.workflows.ground import Ground, configuration
 from medseg.workflows.journey import ingest_all
@@ -173,6 +173,7 @@ def _tried(
         log.info("             kept")
         return kept
     start = time.monotonic()
+    open_workflow(there.watch(home, name), home.root)
     try:
         trial = _trained(there, home, name, point, start)
     except MedsegError as error:
