@@ -173,6 +173,9 @@ def _macro(
     if mean is None or not influences or len(set(patients)) < 2:
         return found
     error = standard_error(np.bincount(patient_numbers(patients), np.mean(influences, axis=0)).astype(float))
+    first = next(iter(cells.values()))[metric]
+    if metric == "auroc" and len(cells) == 2 and all(abs(v - mean) < 1e-12 for v in values):
+        return found | {k: first[k] for k in ("mean_ci", "mean_ci_method")}  # both are one and the same area
     half = z_of((1 + level) / 2) * error
     method = "normal, variance between patients" if error > 0 else "point"
     return found | {"mean_ci": list(cut(mean - half, mean + half, (0, 1))), "mean_ci_method": method}

@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import MedsegError
 from medseg.core.run import Failure
@@ -23,7 +23,12 @@ Table = dict[str, dict[str, str]]
 
 
 def evaluate_tables(
-    pred: Path, ref: Path, out: Path, scoring: Scoring, patients: Mapping[str, str] | None = None
+    pred: Path,
+    ref: Path,
+    out: Path,
+    scoring: Scoring,
+    patients: Mapping[str, str] | None = None,
+    groups: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Scores, list[Failure], Path]:
     """Score a table of predicted classes or probabilities against a table of references, matched by case.
 
@@ -35,6 +40,8 @@ def evaluate_tables(
         ``case,class`` (``a;b`` where a case has several, ``;`` for none), or ``case,<class>,<class>...`` with
         0 and 1 where a case may have several.
         A column ``patient`` is used when `patients` is not given.
+    groups : mapping, optional
+        Case -> column -> value: for subgroups.
     """
     from medseg.evaluation.evaluate import write_results
     from medseg.evaluation.scoring import Scores
@@ -60,7 +67,7 @@ def evaluate_tables(
     failures += [_problem(c, "a prediction without a reference; it is not measured") for c in extra]
     notes = [f"{len(extra)} prediction(s) without a reference: {', '.join(extra)}"] if extra else []
     notes += _odd(predicted, several=bool(scoring.classes.several))
-    scores = Scores(rows, scoring, facts={"notes": notes})
+    scores = Scores(rows, scoring, facts={"notes": notes, **({"groups": dict(groups)} if groups else {})})
     return scores, failures, write_results(out, scores, failures, (), [])
 
 

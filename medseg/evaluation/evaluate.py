@@ -98,7 +98,7 @@ def evaluate_folders(
     if _is_table(ref):
         from medseg.evaluation.class_tables import evaluate_tables
 
-        return Evaluation(*evaluate_tables(pred, ref, out, scoring, patients))
+        return Evaluation(*evaluate_tables(pred, ref, out, scoring, patients, read_groups(groups)))
     predictions, references = find_masks(pred), find_masks(ref)
     _in_common(predictions, references)
     shown, scoring = _named(labels, scoring)

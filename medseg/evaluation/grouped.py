@@ -33,20 +33,20 @@ def subgroups(cells: Cells, scoring: Scoring, facts: Mapping[str, Any]) -> dict[
     dict
         ``rows`` (see `subgroup_rows`, with grouping, label, metric, p_holm) and ``spread``.
     """
-    by_case = _groupings(facts)
+    by_case = groupings(facts)
     rows: list[dict[str, Any]] = []
     for (label, metric), seen in cells.items():
         if metric not in PRIMARY:
             continue
-        groupings = by_case | _sizes(cells.get((label, "volume_ref"), ()))
-        for name, groups in groupings.items():
+        with_sizes = by_case | _sizes(cells.get((label, "volume_ref"), ()))
+        for name, groups in with_sizes.items():
             rows += _grouped(seen, groups, {"grouping": name, "label": label, "metric": metric}, scoring)
     for metric in PRIMARY:
         adjust([row for row in rows if row["metric"] == metric])
     return {"rows": rows, "spread": _spreads(rows), "minimum": scoring.subgroup_minimum} if rows else {}
 
 
-def _groupings(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def groupings(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Column -> case -> group, for the columns that gather cases into groups."""
     table: Mapping[str, Mapping[str, Any]] = facts.get("groups") or {}
     columns = {name: None for cells in table.values() for name in cells}

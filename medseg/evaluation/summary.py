@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg.evaluation.class_groups import class_subgroups
 from medseg.evaluation.class_summary import summarise_classes
 from medseg.evaluation.classification import is_classification
 from medseg.evaluation.conventions import conventions
@@ -59,6 +60,8 @@ def summarise(
     body = summarise_classes(rows, scoring) if is_classification(rows) else _of_masks(rows, scoring)
     if not is_classification(rows):
         body |= _findings(rows, scoring, facts, body["labels"])
+    elif groups := class_subgroups(rows, scoring, facts):
+        body["subgroups"] = groups
     facts = {name: value for name, value in facts.items() if name not in TABLES}
     head = {
         "format": SUMMARY_VERSION,
