@@ -14,6 +14,8 @@ from medseg.learning.settings import Augmenting
 
 _FIELD = 4
 """Knots an axis of the slowly varying field."""
+_SELDOM = 0.25
+"""Share of the patches that are blurred, and share of those that lose resolution."""
 _BEND = 10
 """Voxels between the knots of the elastic displacement."""
 
@@ -26,7 +28,8 @@ def augment(
     seeds: NDArray[np.int64],
     settings: Augmenting,
 ) -> tuple[Tensor, Tensor]:
-    """Windows to patches: turned, scaled, shifted, mirrored; then contrast, brightness, field, noise.
+    """Windows to patches: turned, scaled, shifted, mirrored, bent; then blur and loss of resolution,
+    contrast, brightness, field, noise, gamma.
 
     Parameters
     ----------
@@ -151,8 +154,13 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _grey(image: Tensor, rngs: Sequence[np.random.Generator], settings: Augmenting) -> Tensor:
-    """Contrast, brightness, slow field, noise, gamma: each in its own strength for each image and channel."""
+    """Contrast, brightness, slow field, noise, gamma: each in its own strength for each image and channel.
+
+    Before them blur and loss of resolution, equal for the channels of an image.
+    """
     channels, device = image.shape[1], image.device
+    if settings.blur or settings.low_resolution:
+        image = along_axes(image, [_coarsening(rng, image.shape[2:], settings) for rng in rngs])
 
     def drawn(low: float, high: float) -> Tensor:
         values = np.stack([rng.uniform(low, high, channels) for rng in rngs])
@@ -167,6 +175,50 @@ def _grey(image: Tensor, rngs: Sequence[np.random.Generator], settings: Augmenti
     if settings.noise:
         image = image + strength * _noise(rngs, image)
     return _curved(image, drawn(-settings.gamma, settings.gamma).exp()) if settings.gamma else image
+
+
+def along_axes(image: Tensor, maps: Sequence[Sequence[Tensor] | None]) -> Tensor:
+    """Linear maps ``[n, n]`` along each axis of each image; None leaves an image as it is."""
+    changed = [n for n, of_axes in enumerate(maps) if of_axes is not None]
+    if not changed:
+        return image
+    part = image[changed]
+    for axis in range(2, 5):
+        if image.shape[axis] > 1:
+            rows = torch.stack([of_axes[axis - 2] for of_axes in maps if of_axes is not None]).to(part)
+            part = torch.einsum("bij,bc...j->bc...i", rows, part.movedim(axis, 4)).movedim(4, axis)
+    out = image.clone()
+    out[changed] = part
+    return out
+
+
+def blurring(size: int, sd: float) -> Tensor:
+    """A Gaussian of standard deviation `sd` voxels as a map ``[n, n]`` whose rows add up to 1."""
+    at = torch.arange(size, dtype=torch.float32)
+    weights = torch.exp(-0.5 * ((at[:, None] - at) / max(sd, 1e-3)) ** 2)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def coarsening(size: int, kept: float) -> Tensor:
+    """To the nearest voxels of a grid with the share `kept` of them, and linearly back: a map ``[n, n]``."""
+    few = max(1, round(size * kept))
+    eye = torch.eye(size)[None]  # what happens to each unit vector is a column of the map
+    small = functional.interpolate(eye, size=few, mode="nearest")
+    return functional.interpolate(small, size=size, mode="linear", align_corners=False)[0].T
+
+
+def _coarsening(rng: np.random.Generator, shape: Sequence[int], settings: Augmenting) -> list[Tensor] | None:
+    """The maps of one image: blurred, coarse, both, or (most often) neither."""
+    blurred, coarse = rng.random(2) < _SELDOM
+    sd, lost = rng.uniform(0, 1, 2) * [settings.blur, settings.low_resolution]
+    if not (blurred and sd) and not (coarse and lost):
+        return None
+    maps = [torch.eye(n) for n in shape]
+    if blurred and sd:
+        maps = [blurring(n, sd) @ before for n, before in zip(shape, maps, strict=True)]
+    if coarse and lost:
+        maps = [coarsening(n, 1 - lost) @ before for n, before in zip(shape, maps, strict=True)]
+    return maps
 
 
 def _curved(image: Tensor, power: Tensor) -> Tensor:
