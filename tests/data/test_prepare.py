@@ -58,6 +58,17 @@ def test_a_window_clips_before_it_scales():
     assert prepare(image, _preparation(rule=rule)).array.ravel().tolist() == [-3, -3, 0, 3, 3]
 
 
+def test_bright_spots_and_scale_do_not_move_an_image_cut_at_its_percentiles():
+    rule = Intensity(name="percentile_zscore", settings={"low": 0.5, "high": 99})
+    image = _noise()
+    spots = image.array.copy()
+    spots[0, 0, 0, 0] = 1e5
+    told = [prepare(im, _preparation(rule=rule)).array for im in (image, image.but(spots * 4000 - 7))]
+    assert np.abs(told[1] - told[0]).mean() < 0.05
+    plain = prepare(image.but(spots), _preparation()).array
+    assert np.abs(plain).mean() < 0.2, "what a plain z-score makes of it"
+
+
 def test_a_cut_out_background_stays_zero():
     array = _noise().array.copy()
     array[0, :4] = 0

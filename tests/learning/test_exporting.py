@@ -213,6 +213,7 @@ def test_every_network_is_built_by_its_own_name(tmp_path: Path, changes, target)
         [Intensity(name="zscore", settings={"nonzero": 1.0})],
         [Intensity(name="window_zscore", settings={"low": -50, "high": 150, "mean": 40, "sd": 20})],
         [Intensity(name="window_unit", settings={"low": -100, "high": 100})],
+        [Intensity(name="percentile_zscore", settings={"low": 2, "high": 95})],
         [
             Intensity(name="zscore", settings={"nonzero": 1.0}),
             Intensity(name="zscore", settings={"nonzero": 1.0}),
