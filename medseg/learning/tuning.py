@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from medseg.core.errors import MedsegError
 from medseg.data.plan import Plan
 from medseg.learning.parts import Place, places
 from medseg.learning.settings import Tuning
@@ -29,9 +30,16 @@ def groups_of(network: nn.Module, plan: Plan, tuning: Tuning, carried: Collectio
     -------
     list of dict
         ``params``; ``scale``, the factor on the rate; ``free_from``, the progress from which they move.
+
+    Raises
+    ------
+    MedsegError
+        Nothing would ever move.
     """
     where = places([name for name, _ in network.named_parameters()], plan.network)
     deepest = max((place.depth for place in where.values()), default=0)
+    if all(name in carried for name, _ in network.named_parameters()):
+        tuning = tuning.but(head_warm_up=0.0)  # nothing is new: nothing is to warm up
     groups: dict[tuple[float, float], Group] = {}
     for name, parameter in network.named_parameters():
         scale, free_from = 1.0, 0.0
@@ -41,7 +49,7 @@ def groups_of(network: nn.Module, plan: Plan, tuning: Tuning, carried: Collectio
         key = (scale, free_from)
         group = groups.setdefault(key, {"params": [], "scale": scale, "free_from": free_from})
         group["params"].append(parameter)
-    return list(groups.values())
+    return _checked(list(groups.values()))
 
 
 def set_free(network: nn.Module, groups: Sequence[Mapping[str, Any]], progress: float) -> None:
@@ -57,6 +65,15 @@ def set_free(network: nn.Module, groups: Sequence[Mapping[str, Any]], progress: 
         own = list(module.parameters(recurse=False))
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
+
+
+def _checked(groups: list[Group]) -> list[Group]:
+    if groups and all(group["free_from"] >= NEVER for group in groups):
+        raise MedsegError(
+            "every weight of the network is carried and frozen: nothing is left to train",
+            mend="leave a part out of transfer.tuning.frozen, or out of transfer.parts",
+        )
+    return groups
 
 
 def _release(place: Place, deepest: int, tuning: Tuning) -> float:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_patients import small_plan
 
+from medseg.core.errors import MedsegError
 from medseg.learning.job import Start
 from medseg.learning.model import Model
 from medseg.learning.networks import NETWORKS, build_network
@@ -85,3 +86,23 @@ def test_a_frozen_part_does_not_move_by_a_bit(cases, tmp_path, part):
 
 def test_never_is_after_the_end():
     assert NEVER > 1
+
+
+def test_where_nothing_is_new_there_is_nothing_to_warm_up():
+    plan = small_plan()
+    network = build_network(plan)
+    everything = {name for name, _ in network.named_parameters()}
+    groups = groups_of(network, plan, Tuning(head_warm_up=0.3, unfreeze=0.5), everything)
+    set_free(network.train(), groups, 0.0)
+    free = {n for n, p in network.named_parameters() if p.requires_grad}
+    assert {n for n in everything if n.startswith("head")} <= free
+    assert not {n for n in everything if n.startswith("encoder")} & free
+
+
+def test_a_network_frozen_from_end_to_end_is_refused():
+    plan = small_plan()
+    network = build_network(plan)
+    names = {n for n, _ in network.named_parameters() if not n.startswith("head")}
+    network.head = torch.nn.ModuleList()
+    with pytest.raises(MedsegError, match="nothing is left to train"):
+        groups_of(network, plan, Tuning(frozen=("stem", "encoder", "decoder")), names)
