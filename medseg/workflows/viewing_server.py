@@ -51,7 +51,7 @@ def serving(answers: Answers) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
     thread.start()
     try:
-        yield f"http://{HOST}:{server.server_address[1]}/{token}/"
+        yield f"http://{HOST}:{server.server_port}/{token}/"
     finally:
         server.shutdown()
         server.server_close()
@@ -107,7 +107,7 @@ def _handler(token: str, answers: Answers) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
         def _answer(self) -> Answer | None:
-            port = self.server.server_address[1]
+            port = self.connection.getsockname()[1]
             here = {f"{HOST}:{port}", f"localhost:{port}"}
             given, _, path = urlsplit(self.path).path.lstrip("/").partition("/")
             if self.headers.get("Host") not in here or not secrets.compare_digest(

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medseg.evaluation.classification import ClassTable, is_classification
+from medseg.evaluation.policy import ClassRule
 from medseg.evaluation.report.context import ReportContext
 from medseg.evaluation.report.gallery import kinds, ranked
 from medseg.evaluation.report.overlays import Overlay
-
-ORDER = {"missed": 0, "not_predicted": 0, "invalid": 0}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def entries(context: ReportContext) -> list[CaseEntry]:
     cases = [*order, *(c for c in dict.fromkeys(r["case"] for r in context.rows) if c not in order)]
     drawn = {overlay.case: overlay for overlay in context.overlays}
     groups = {str(c.get("case")): _groups(c) for c in context.cohort}
-    by_case = _by_case(context.rows)
+    by_case, wrong = _by_case(context.rows), _wrongly_called(context)
     return [
         CaseEntry(
             case=case,
@@ -53,7 +53,9 @@ def entries(context: ReportContext) -> list[CaseEntry]:
             rank=i if case in order else 0,
             value=order.get(case),
             kind=kind.get(case, ""),
-            tags=tuple(dict.fromkeys(tag.name for tag in drawn[case].tags)) if case in drawn else (),
+            tags=wrong.get(
+                case, tuple(dict.fromkeys(t.name for t in drawn[case].tags)) if case in drawn else ()
+            ),
             labels=_labels(by_case[case], drawn.get(case)),
             groups=groups.get(case, ()),
             status=_status(by_case[case]),
@@ -77,6 +79,19 @@ def choices(found: Sequence[CaseEntry]) -> dict[str, list[str]]:
     groups = sorted({group for entry in shown for group in entry.groups})
     lists = {"tag": tags, "label": labels if len(labels) > 1 else [], "group": groups}
     return {name: values for name, values in lists.items() if values}
+
+
+def _wrongly_called(context: ReportContext) -> dict[str, tuple[str, ...]]:
+    """Of a classification: case -> ``called x`` for each class it was given and does not have."""
+    if not is_classification(context.rows):
+        return {}
+    rule = ClassRule.model_validate(context.summary.get("scoring", {}).get("classes", {}))
+    table = ClassTable.of(context.rows, rule)
+    called = table.called(rule) & ~table.truth
+    found = {}
+    for case, given in zip(table.cases, called, strict=True):
+        found[case] = tuple(f"called {name}" for name, so in zip(table.classes, given, strict=True) if so)
+    return found
 
 
 def _by_case(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -55,7 +55,8 @@ def _timed(columns: dict[str, list[float | None]]) -> dict[str, list[float | Non
     clock = columns.get("seconds")
     if not clock or any(s is None for s in clock):
         return columns
-    return columns | {"epoch_seconds": [float(d) for d in np.diff([0.0, *(s or 0.0 for s in clock)])]}
+    taken: list[float | None] = [float(d) for d in np.diff([0.0, *(s or 0.0 for s in clock)])]
+    return columns | {"epoch_seconds": taken}
 
 
 def _series(

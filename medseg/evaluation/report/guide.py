@@ -22,6 +22,10 @@ GUIDE: dict[str, str] = {
     "gallery": "Good: even the first cases here are nearly right, and typical ones look like the best."
     " Bad: a contour in the wrong place, on the wrong side, or missing, or one kind of "
     "failure in many cases.",
+    "gallery_classes": "Good: the first cases here are hard for a person too, or mislabelled. Bad: plain "
+    "cases among the first, or many of one class or one look. Ranked by the probability of "
+    "the case's own class.",
+    "cases_classes": "Good: a wrong answer is an unsure one. Bad: a wrong class with a probability near 1.",
     "cases": "Good: both lines run together and the error map is a thin rim. Bad: a filled patch of "
     "one colour there (a part that was missed or added). The dashed white line is the "
     "reference, the coloured line the prediction; beside them the voxels that differ.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.evaluation.report.contours import Point, outlines
-from medseg.evaluation.report.tags import Tag
+from medseg.evaluation.report.tags import COARSE_MM, LARGE, Tag, bounds
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
 from medseg.imaging.labels import Labels, values_of
@@ -107,30 +107,37 @@ def planes(
     some = shown or truth or guess
     if some is None:
         raise ValueError("nothing to show: no image and no mask")
-    foreground = _foreground([truth, guess], some.grid.shape, labels)
     marked = None if marks is None else marks.array[0]
-    box = _view(foreground if marked is None else None, some.grid)
-    grey, window = _grey(shown, foreground if marked is None else None, box)
-    wrong = None if marked is not None else _errors(truth, guess, labels, box)
-    spot = _worst_spot(wrong, some.grid.spacing_mm)
-    view = _View(box, grey, marked, wrong, some.grid)
     masks = {"reference": truth, "prediction": guess}
+    box = _view([truth, guess] if marked is None else [], labels, some.grid)
+    cut = {
+        side: None if mask is None else np.asfortranarray(mask.array[0][box]) for side, mask in masks.items()
+    }
+    foreground = _foreground(cut.values(), box, labels)
+    part = None if shown is None else shown.array[0][box]
+    low, high = _window(part, foreground if marked is None else None)
+    wrong = None if marked is not None else _errors(cut["reference"], cut["prediction"], labels)
+    spot = _worst_spot(wrong, some.grid.spacing_mm)
+    view = _View(part, (low, high), foreground.shape, cut, marked, wrong, some.grid)
     found = []
     for name, axis, letters in _cuts(some.grid):
-        if spot is not None:
-            at = box[axis].start + spot[axis]
+        if marked is not None:
+            at = _peak(marked, axis)
         else:
-            at = _largest_cut(foreground, axis) if marked is None else _peak(marked, axis)
-        found.append(_plane(view, name, axis, at, letters, masks, labels))
-    return found, window
+            at = _largest_cut(foreground, axis) if spot is None else spot[axis]
+        found.append(_plane(view, name, axis, at, letters, labels))
+    window = f"{low:.4g} to {high:.4g}".replace("-", "−")
+    return found, "no image given" if part is None else window
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """The part of a case that is shown: its box in the image, grey values and errors inside that box."""
+    """The part of a case that is shown: image, window, masks and errors, all cut to one box."""
 
-    box: Box
-    grey: NDArray[np.uint8]
+    part: NDArray[Any] | None
+    window: tuple[float, float]
+    shape: tuple[int, ...]
+    masks: Mapping[str, NDArray[Any] | None]
     marked: NDArray[np.float32] | None
     wrong: NDArray[np.uint8] | None
     grid: Grid
@@ -146,29 +153,48 @@ def _cuts(grid: Grid) -> list[tuple[str, int, str]]:
     return [(name, axis, letters)]
 
 
-def _errors(truth: Image | None, guess: Image | None, labels: Labels, box: Box) -> NDArray[np.uint8] | None:
-    """Kinds of error inside the box, of the labels shown; None unless there are two masks."""
+def _errors(
+    truth: NDArray[Any] | None, guess: NDArray[Any] | None, labels: Labels
+) -> NDArray[np.uint8] | None:
+    """Kinds of error, of the labels shown; None unless there are two masks."""
     if truth is None or guess is None:
         return None
-    values = values_of(labels)
-    a, b = (np.where(np.isin(m, values), m, 0) if values else m for m in (truth.array[0][box], guess.array[0][box]))  # fmt: skip  # noqa: E501
-    kinds = np.zeros(a.shape, np.uint8)
-    kinds[(a > 0) & (b == 0)] = MISSED
-    kinds[(a == 0) & (b > 0)] = ADDED
-    kinds[(a > 0) & (b > 0) & (a != b)] = CONFUSED
+    there, given = _known(truth, labels), _known(guess, labels)
+    kinds = np.zeros_like(truth, np.uint8)
+    kinds[there & ~given] = MISSED
+    kinds[given & ~there] = ADDED
+    kinds[there & given & (truth != guess)] = CONFUSED
     return kinds
 
 
+def _known(mask: NDArray[Any], labels: Labels) -> NDArray[np.bool_]:
+    """Which voxels have a value of a label; with no labels, any value."""
+    values = values_of(labels)
+    if not values:
+        return mask > 0
+    table = np.zeros(max(int(mask.max(initial=0)), *values) + 1, bool)
+    table[list(values)] = True
+    return table[mask.ravel("K")].reshape(mask.shape, order="F" if mask.flags.f_contiguous else "C")
+
+
 def _worst_spot(wrong: NDArray[np.uint8] | None, spacing: Sequence[float]) -> tuple[int, ...] | None:
-    """The wrong voxel with most that is wrong around it; None where nothing is."""
+    """The wrong voxel with most that is wrong around it; None where nothing is.
+
+    In a large box every voxel of about `COARSE_MM` is looked at, unless that misses all that is wrong.
+    """
     from scipy.ndimage import gaussian_filter
 
     if wrong is None or not wrong.any():
         return None
-    sd = [NEAR_MM / step if n > 1 else 0.0 for step, n in zip(spacing, wrong.shape, strict=True)]
-    weight = gaussian_filter((wrong > 0).astype(np.float32), sd, mode="constant", truncate=2.0)
-    at = np.unravel_index(int(np.argmax(np.where(wrong > 0, weight, -1))), wrong.shape)
-    return tuple(int(i) for i in at)
+    steps = [max(1, int(COARSE_MM / mm)) if wrong.size > LARGE else 1 for mm in spacing]
+    seen = wrong[tuple(slice(None, None, s) for s in steps)] > 0
+    if not seen.any():
+        steps, seen = [1, 1, 1], wrong > 0
+    sides = zip(spacing, steps, seen.shape, strict=True)
+    sd = [NEAR_MM / (mm * step) if n > 1 else 0.0 for mm, step, n in sides]
+    weight = gaussian_filter(seen.astype(np.float32), sd, mode="constant", truncate=2.0)
+    at = np.unravel_index(int(np.argmax(np.where(seen, weight, -1))), seen.shape)
+    return tuple(int(i) * step for i, step in zip(at, steps, strict=True))
 
 
 def overlay_png(
@@ -197,54 +223,57 @@ def overlay_png(
     return out.getvalue()
 
 
-def _foreground(masks: Sequence[Image | None], shape: Sequence[int], labels: Labels) -> NDArray[np.bool_]:
-    values = values_of(labels)
-    either = np.zeros(tuple(shape), bool)
+def _foreground(masks: Iterable[NDArray[Any] | None], box: Box, labels: Labels) -> NDArray[np.bool_]:
+    either = np.zeros([s.stop - s.start for s in box], bool, order="F")
     for mask in masks:
         if mask is not None:
-            either |= np.isin(mask.array[0], values) if values else mask.array[0] > 0
+            either |= _known(mask, labels)
     return either
 
 
-def _view(foreground: NDArray[np.bool_] | None, grid: Grid) -> Box:
+def _view(masks: Sequence[Image | None], labels: Labels, grid: Grid) -> Box:
     """The part of the image worth showing: the structures, a margin, and never less than a few cm."""
-    if foreground is None or not foreground.any():
+    spans = [span for mask in masks if mask is not None and (span := _span(mask.array[0], labels))]
+    if not spans:
         i, j, k = (slice(0, size) for size in grid.shape)
         return i, j, k
     box = []
     for axis, step in enumerate(grid.spacing_mm):
-        others = tuple(a for a in range(3) if a != axis)
-        found = np.flatnonzero(foreground.any(axis=others))
-        size = (found[-1] - found[0] + 1) * step
+        start, stop = min(s[axis].start for s in spans), max(s[axis].stop for s in spans)
+        size = (stop - start) * step
         margin = max(MARGIN_MM, 0.3 * size, (LEAST_MM - size) / 2) / step
-        first, last = int(found[0] - margin), int(np.ceil(found[-1] + margin))
-        box.append(slice(max(0, first), min(foreground.shape[axis], last + 1)))
+        first, last = int(start - margin), int(np.ceil(stop - 1 + margin))
+        box.append(slice(max(0, first), min(grid.shape[axis], last + 1)))
     return box[0], box[1], box[2]
 
 
-def _grey(
-    shown: Image | None, foreground: NDArray[np.bool_] | None, box: Box
-) -> tuple[NDArray[np.uint8], str]:
-    """The box as bytes, windowed for the structures: their own range, widened by itself on both sides.
+def _span(mask: NDArray[Any], labels: Labels) -> Box | None:
+    """The smallest box around the labels of a mask: first around every value, then inside that."""
+    outer = bounds(mask)
+    inner = None if outer is None else bounds(_known(np.asfortranarray(mask[outer]), labels))
+    if outer is None or inner is None:
+        return None
+    i, j, k = (slice(o.start + s.start, o.start + s.stop) for o, s in zip(outer, inner, strict=True))
+    return i, j, k
+
+
+def _window(part: NDArray[Any] | None, foreground: NDArray[np.bool_] | None) -> tuple[float, float]:
+    """The grey values shown: the structures' own range, widened by itself on both sides.
 
     Never wider than what is in view (its 0.5th to 99.5th percentile).
     """
-    if shown is None:
-        size = [s.stop - s.start for s in box]
-        return np.full(size, 40, np.uint8), "no image given"
-    part = shown.array[0][box].astype(np.float32)
-    low, high = (float(v) for v in np.percentile(part[_thinned(part)], [0.5, 99.5]))
-    if foreground is not None and foreground[box].any():
-        first, last = (float(v) for v in np.percentile(part[foreground[box]], [1, 99]))
+    if part is None:
+        return 0.0, 1.0
+    step = max(1, int(np.cbrt(part.size / LARGE)))
+    thin = tuple(slice(None, None, step) for _ in part.shape)
+    seen = part[thin].astype(np.float32)
+    low, high = (float(v) for v in np.percentile(seen, [0.5, 99.5]))
+    if foreground is not None and foreground.any():
+        inside = seen[foreground[thin]]
+        inside = inside if inside.size else part[foreground].astype(np.float32)
+        first, last = (float(v) for v in np.percentile(inside, [1, 99]))
         low, high = max(low, 2 * first - last), min(high, 2 * last - first)
-    scaled = np.clip((part - low) / max(high - low, 1e-6), 0, 1)
-    return np.round(255 * scaled).astype(np.uint8), f"{low:.4g} to {high:.4g}".replace("-", "−")
-
-
-def _thinned(part: NDArray[Any]) -> tuple[slice, ...]:
-    """Every n-th voxel of a large box: enough for percentiles."""
-    step = max(1, int(np.cbrt(part.size / 500_000)))
-    return tuple(slice(None, None, step) for _ in part.shape)
+    return low, high
 
 
 def _largest_cut(foreground: NDArray[np.bool_], axis: int) -> int:
@@ -259,25 +288,32 @@ def _peak(marked: NDArray[np.float32], axis: int) -> int:
     return int(at) if np.ptp(marked) > 0 else marked.shape[axis] // 2
 
 
-def _plane(
-    view: _View,
-    name: str,
-    axis: int,
-    at: int,
-    letters: str,
-    masks: dict[str, Image | None],
-    labels: Labels,
-) -> Plane:
-    """One cut at index `at` of the image."""
-    inside, spacing = at - view.box[axis].start, view.grid.spacing_mm
+def _plane(view: _View, name: str, axis: int, at: int, letters: str, labels: Labels) -> Plane:
+    """One cut at index `at` of the view."""
+    spacing = view.grid.spacing_mm
     across, up = (a for a in range(3) if a != axis)
-    seen = _upright(np.take(view.grey, inside, axis))
+    if view.part is None:
+        seen = np.full([n for a, n in enumerate(view.shape) if a != axis], 40, np.uint8)
+    else:
+        seen = _bytes(_slice(view.part, at, axis), view.window)
+    seen = _upright(seen)
     size_mm = (seen.shape[1] * spacing[across], seen.shape[0] * spacing[up])
-    heat = None if view.marked is None else _upright(np.take(view.marked, at, axis))
-    errors = None if view.wrong is None else _upright(np.take(view.wrong, inside, axis))
-    drawn = tuple(_drawn(masks, labels, axis, at, view.box, spacing))
+    heat = None if view.marked is None else _upright(_slice(view.marked, at, axis))
+    errors = None if view.wrong is None else _upright(_slice(view.wrong, at, axis))
+    drawn = tuple(_drawn(view.masks, labels, axis, at, spacing))
     unit = "mm" if view.grid.spacing_known else "px"
     return Plane(name, seen, size_mm, letters, drawn, heat, errors, unit)
+
+
+def _bytes(cut: NDArray[Any], window: tuple[float, float]) -> NDArray[np.uint8]:
+    low, high = window
+    scaled = np.clip((cut.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
+    return np.round(255 * scaled).astype(np.uint8)
+
+
+def _slice(array: NDArray[Any], at: int, axis: int) -> NDArray[Any]:
+    """A view of one slice (`np.take` would copy all of an array that is not contiguous)."""
+    return array[(slice(None),) * axis + (at,)]
 
 
 def _upright(cut: NDArray[Any]) -> NDArray[Any]:
@@ -286,19 +322,14 @@ def _upright(cut: NDArray[Any]) -> NDArray[Any]:
 
 
 def _drawn(
-    masks: dict[str, Image | None],
-    labels: Labels,
-    axis: int,
-    at: int,
-    box: Box,
-    spacing: Sequence[float],
+    masks: Mapping[str, NDArray[Any] | None], labels: Labels, axis: int, at: int, spacing: Sequence[float]
 ) -> Iterator[Outline]:
     across, up = (a for a in range(3) if a != axis)
     for side in ("prediction", "reference"):
         mask = masks[side]
         if mask is None:
             continue
-        cut = _upright(np.take(mask.array[0], at, axis)[box[across], box[up]])
+        cut = _upright(_slice(mask, at, axis))
         for label in labels:
             lines = tuple(
                 tuple(((c + 0.5) * spacing[across], (r + 0.5) * spacing[up]) for r, c in loop)

@@ -33,8 +33,8 @@ def forest(rows: Sequence[Mapping[str, Any]], metric: str, overall: float | None
     high = step * (len(rows) + len(heads)) + 62
     drawing = Drawing(1040, high, f"{described(metric).title} by subgroup")
     ends = [v for row in rows for v in (row["mean_ci"] or [row["mean"]])]
-    fixed = {"high": 1.0} if described(metric).bounds == (0, 1) and max(ends) > 0.9 else {}
-    axis = linear([*ends, *([overall] if overall is not None else [])], left, 1040 - right, **fixed)
+    top = 1.0 if described(metric).bounds == (0, 1) and max(ends) > 0.9 else None
+    axis = linear([*ends, *([overall] if overall is not None else [])], left, 1040 - right, high=top)
     bottom_axis(drawing, axis, 20, high - 42, described(metric).title)
     if overall is not None:
         drawing.line(axis(overall), 20, axis(overall), high - 42, stroke=MUTED, stroke_dasharray="4 3")

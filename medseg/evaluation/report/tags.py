@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical
-from medseg.imaging.labels import Label, Labels
+from medseg.imaging.labels import Label, Labels, values_of
 from medseg.imaging.masks import Box, boxes_of
 
 Bool = NDArray[np.bool_]
 
+COARSE_MM, LARGE = 2.0, 500_000
+"""In boxes of more voxels than this distances are taken on every voxel of about two millimetres."""
 PIECE_SHARE, PIECE_VOXELS = 0.01, 8
 LEAK_MM, LEAK_RADII, LEAK_SHARE = 5.0, 0.25, 0.01
 CUT_SHARE = 0.1
@@ -64,10 +66,10 @@ def failure_tags(prediction: Image | None, reference: Image | None, labels: Labe
     """
     if reference is None:
         return ()
-    truth = canonical(reference)
-    guess = None if prediction is None else canonical(prediction).array[0]
-    pair = _Pair(truth.array[0], guess, truth.grid)
-    boxes = [boxes_of(pair.truth), {} if guess is None else boxes_of(guess)]
+    pair = _pair(canonical(reference), None if prediction is None else canonical(prediction))
+    if pair is None:
+        return ()
+    boxes = [boxes_of(pair.truth), {} if pair.guess is None else boxes_of(pair.guess)]
     found = [tag for label in labels for tag in _of_label(pair, label, boxes)] + list(_swaps(pair, labels))
     order = list(RULES)
     return tuple(sorted(found, key=lambda tag: order.index(tag.name)))
@@ -75,34 +77,65 @@ def failure_tags(prediction: Image | None, reference: Image | None, labels: Labe
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """Both label maps (prediction or None) in the order of RAS, and their grid."""
+    """Both label maps (prediction or None) in the order of RAS, cut to what is not background in either.
+
+    `start` is where that begins in the image, `grid` the image's.
+    """
 
     truth: NDArray[Any]
     guess: NDArray[Any] | None
+    start: tuple[int, ...]
     grid: Grid
 
 
+def _pair(reference: Image, prediction: Image | None) -> _Pair | None:
+    """Both masks cut to what they hold; None where that is nothing."""
+    both = [reference, *([] if prediction is None else [prediction])]
+    spans = [span for image in both if (span := bounds(image.array[0]))]
+    if not spans:
+        return None
+    box = _around(spans)
+    parts = [np.asfortranarray(image.array[0][box]) for image in both]
+    start = tuple(s.start for s in box)
+    return _Pair(parts[0], parts[1] if len(parts) > 1 else None, start, reference.grid)
+
+
 def _of_label(pair: _Pair, label: Label, boxes: Sequence[Mapping[int, Box]]) -> Iterator[Tag]:
-    mine = [side.get(label.value) for side in boxes]
-    if mine[0] is None and mine[1] is None:
+    mine = [[side[value] for value in label.values if value in side] for side in boxes]
+    if not mine[0] and not mine[1]:
         return
-    box = _around([b for b in mine if b is not None])
-    truth = pair.truth[box] == label.value
-    if mine[1] is None or pair.guess is None:
+    box = _around([*mine[0], *mine[1]])
+    truth = label.within(pair.truth[box])
+    if not mine[1] or pair.guess is None:
         yield Tag("missed", label.name)
-    elif mine[0] is None:
-        yield Tag("invented", label.name, f"{int((pair.guess[box] == label.value).sum())} voxels")
+    elif not mine[0]:
+        yield Tag("invented", label.name, f"{int(label.within(pair.guess[box]).sum())} voxels")
     else:
-        guess = pair.guess[box] == label.value
+        guess = label.within(pair.guess[box])
         yield from _pieces(truth, guess, label.name)
         yield from _leak(truth, guess, pair, label.name)
-    if mine[0] is not None and (side := _cut(truth, box, pair)):
+    if mine[0] and (side := _cut(truth, box, pair)):
         yield Tag("cut field of view", label.name, side)
+
+
+def bounds(mask: NDArray[Any]) -> Box | None:
+    """The smallest box around what is not 0; None where all is."""
+    found = []
+    for axis in range(3):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not there.size:
+            return None
+        found.append(slice(int(there[0]), int(there[-1]) + 1))
+    return found[0], found[1], found[2]
 
 
 def _around(boxes: Sequence[Box]) -> Box:
     """The smallest box around boxes, one voxel wider where there is room."""
-    i, j, k = (slice(max(0, min(s.start for s in side) - 1), max(s.stop for s in side) + 1) for side in zip(*boxes, strict=True))  # fmt: skip  # noqa: E501
+    sides = [
+        (max(0, min(s.start for s in side) - 1), max(s.stop for s in side) + 1)
+        for side in zip(*boxes, strict=True)
+    ]
+    i, j, k = (slice(*side) for side in sides)
     return i, j, k
 
 
@@ -144,9 +177,12 @@ def _leak(truth: Bool, guess: Bool, pair: _Pair, label: str) -> Iterator[Tag]:
     outside = joined & ~truth
     if outside.sum() < least:
         return
-    away: Any = distance_transform_edt(~truth, sampling=pair.grid.spacing_mm)
-    far = away[outside]
-    if (far > limit).sum() >= least:
+    steps = [max(1, int(COARSE_MM / mm)) if truth.size > LARGE else 1 for mm in pair.grid.spacing_mm]
+    thin = tuple(slice(None, None, s) for s in steps)
+    coarse = [mm * s for mm, s in zip(pair.grid.spacing_mm, steps, strict=True)]
+    away: Any = distance_transform_edt(~truth[thin], sampling=coarse)
+    far = away[outside[thin]]
+    if (far > limit).sum() * np.prod(steps) >= least:
         unit = "mm" if pair.grid.spacing_known else "pixels"
         yield Tag("leak", label, f"reaches {far.max():.0f} {unit} beyond the reference")
 
@@ -169,7 +205,8 @@ def _cut(truth: Bool, box: Box, pair: _Pair) -> str:
         n = pair.grid.shape[axis]
         areas = truth.sum(axis=tuple(a for a in range(3) if a != axis))
         edges = ((0, 0, _SIDES[world][0]), (n - 1, -1, _SIDES[world][1]))
-        at_edge = {0: box[axis].start == 0, n - 1: min(box[axis].stop, n) == n}
+        first = pair.start[axis] + box[axis].start
+        at_edge = {0: first == 0, n - 1: first + truth.shape[axis] == n}
         least = max(2.0, CUT_SHARE * areas.max())
         found += [name for edge, i, name in edges if n > 1 and at_edge[edge] and areas[i] >= least]
     return f"at the {' and '.join(found)} edge" if found else ""
@@ -177,7 +214,7 @@ def _cut(truth: Bool, box: Box, pair: _Pair) -> str:
 
 def _swaps(pair: _Pair, labels: Labels) -> Iterator[Tag]:
     """Labels that lie where another's reference is, and masks that lie on the other side."""
-    if pair.guess is None or not labels:
+    if pair.guess is None or not labels or any(label.region for label in labels):
         return
     shared = _shared(pair.truth, pair.guess, labels)
     crossed = [
@@ -215,13 +252,26 @@ def _swapped(shared: NDArray[np.int64], i: int, j: int) -> bool:
 def _mirrored(pair: _Pair, labels: Labels) -> bool:
     """Whether the masks agree far better after a mirror of the right-left axis."""
     axis = pair.grid.nearest_axes()[0].index(0)
-    values = [label.value for label in labels]
+    values = values_of(labels)
     truth, guess = (np.isin(np.asarray(side), values) for side in (pair.truth, pair.guess))
     total = int(truth.sum() + guess.sum())
     if not truth.any() or not guess.any() or pair.grid.shape[axis] < 2:
         return False
-    own, other = (2 * int((truth & g).sum()) / total for g in (guess, np.flip(guess, axis)))
-    return other > 0.5 and other > 2 * own
+    own = 2 * int((truth & guess).sum()) / total
+    return own < 0.5 and 2 * _shared_mirrored(truth, guess, axis, pair) / total > max(0.5, 2 * own)
+
+
+def _shared_mirrored(truth: Bool, guess: Bool, axis: int, pair: _Pair) -> int:
+    """Voxels that both have when one is mirrored about the middle of the image: where both cuts meet."""
+    n, start, size = pair.grid.shape[axis], pair.start[axis], truth.shape[axis]
+    other = n - start - size  # where the mirrored cut begins
+    first, last = max(start, other), min(start, other) + size
+    if first >= last:
+        return 0
+    before = (slice(None),) * axis
+    ours = truth[(*before, slice(first - start, last - start))]
+    theirs = np.flip(guess, axis)[(*before, slice(first - other, last - other))]
+    return int((ours & theirs).sum())
 
 
 def partners(a: str, b: str) -> bool:
