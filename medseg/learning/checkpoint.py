@@ -108,8 +108,19 @@ def _like(value: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
+def alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors in memory of their own: safetensors keeps none that share it (DynUNet's parts do)."""
+    plain: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        one = value.detach().cpu().contiguous()
+        plain[name] = one.clone() if one.data_ptr() in places else one
+        places.add(one.data_ptr())
+    return plain
+
+
 def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    plain = alone(tensors)
     with written_whole(file) as beside:
         save_file(plain, beside)
 

@@ -25,6 +25,7 @@ from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.cascade import answer_on, one_hot
+from medseg.learning.checkpoint import alone
 from medseg.learning.devices import keep_memory, pick_device
 from medseg.learning.inference import Part, class_indices, label_map, probabilities
 from medseg.learning.joint import NAME as JOINT
@@ -253,7 +254,7 @@ def save_model(folder: Path, plan: Plan, weights: Mapping[str, Tensor], about: M
     `about` becomes the card, with the digest of plan and weights added.
     """
     write_json(folder / PLAN, plan.model_dump(mode="json"))
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+    plain = dict(sorted(alone(weights).items()))
     with written_whole(folder / WEIGHTS) as beside:
         save_file(plain, beside)
     sealed = {"weights_sha256": sha256_of(folder / WEIGHTS), "plan_digest": digest(plan)}

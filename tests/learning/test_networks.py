@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
-from small_patients import small_plan
+from small_patients import balls, small_plan
 from test_classifiers import SMALL as CLASSIFYING
 from torch import nn
 
 from medseg.core.errors import MedsegError
+from medseg.learning.model import Model
 from medseg.learning.nested_unet import Gate
 from medseg.learning.networks import NETWORKS, build_network
 from medseg.learning.parts import PARTS, places
 from medseg.learning.segmenters import Fitted
+from medseg.learning.settings import Prediction, Training
+from medseg.learning.training import train_model
 from medseg.learning.unet import ChannelNorm, UNet, nearest_targets
 
 OURS = ["unet", "residual_unet", "attention_unet", "unetpp"]
@@ -140,3 +144,15 @@ def test_deep_supervision_gives_coarser_logits_while_training_only():
 def test_targets_of_coarser_logits_take_the_nearest_voxel():
     target = torch.arange(8).reshape(1, 8, 1, 1)
     assert nearest_targets(target, torch.zeros(1, 2, 4, 1, 1)).ravel().tolist() == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize("patch", [(18, 22, 10), (18, 22, 1)], ids=str)
+@pytest.mark.parametrize("name", [*OURS[1:], *THEIRS])
+def test_every_segmentation_network_is_trained_kept_and_used_window_by_window(name, patch, cases, tmp_path):
+    plan = _plan(name, patch).but(batch=2)
+    short = Training(epochs=1, steps_per_epoch=2, monitor=0.0, precision="float32")
+    train_model(cases[:2], plan, short, out=tmp_path, device=torch.device("cpu"), quiet=True)
+    image, _ = balls(20, (24, 24, 12))
+    mask = Model.load(tmp_path / "model", "cpu").segment(image, Prediction(overlap=0.0))
+    assert mask.grid.matches(image.grid)
+    assert set(np.unique(mask.array)) <= {0, 1, 2}
