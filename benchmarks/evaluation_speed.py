@@ -2,9 +2,9 @@
 
     python -m benchmarks.evaluation_speed [--cases 260] [--workers 2]
 
-Real references from the shared hippocampus set, used again until there are enough; the predictions are moved by
-a voxel and shaved. Timed as a user would run it: ``medseg evaluate`` in a process of its own, start to finish.
-Prints a line for RESULTS.md.
+Real references from the shared hippocampus set, used again until there are enough; the predictions are moved
+by a voxel and shaved. Timed as a user would run it: ``medseg evaluate`` in a process of its own, start to
+finish. Prints a line for RESULTS.md.
 """
 
 from __future__ import annotations
