@@ -109,7 +109,7 @@ def _like(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors in memory of their own: safetensors keeps none that share it (DynUNet's parts do)."""
+    """Contiguous tensors, each in memory of its own: safetensors keeps none that share it."""
     plain: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, value in tensors.items():
