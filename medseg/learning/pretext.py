@@ -56,13 +56,18 @@ def pretrain(
     Raises
     ------
     MedsegError
-        No case, or a plan that is not one of segmentation: its network gives no image.
+        No case, or a plan that is not one of segmentation (its network gives no image), or of a cascade.
     """
     if not cases:
         raise MedsegError("there is no image to train on")
     if plan.task != "segmentation":
         raise MedsegError(
             "images are restored by networks of segmentation", mend="take a plan of segmentation"
+        )
+    if plan.cascade is not None:
+        raise MedsegError(
+            "the second network of a cascade needs what the first one says, which has learnt from labels",
+            mend="plan.cascade=null",
         )
     keep_memory()
     seed_everything(pretext.seed)
@@ -89,7 +94,7 @@ def pretrain(
 def restoring(plan: Plan) -> Plan:
     """The plan with an output for each channel instead of each label."""
     spare = {f"channel{n}": n for n in range(1, len(plan.channels))}
-    return plan.but(labels=labels(**spare), classes=())
+    return plan.but(labels=labels(**spare), classes=(), ignore=None)
 
 
 def spoiled(image: Tensor, pretext: Pretext, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

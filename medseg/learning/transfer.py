@@ -144,7 +144,7 @@ def _outputs(plan: Plan) -> list[str]:
     """The class of each logit."""
     if plan.task == "classification":
         return list(plan.classes)
-    return ["background", *(label.name for label in plan.labels)]
+    return [*([] if plan.overlapping else ["background"]), *(label.name for label in plan.labels)]
 
 
 def _unused(weights: Weights, network: nn.Module) -> list[tuple[str, str, str, int]]:

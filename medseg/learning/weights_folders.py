@@ -53,7 +53,9 @@ def lacks_model(raw: Raw) -> str:
 def read_model(raw: Raw) -> Read:
     """A medseg model: names as they are, network and classes from its plan."""
     plan = raw.beside["plan"]
-    labels = ["background", *(label["name"] for label in plan.get("labels", []))]
+    labels = [label["name"] for label in plan.get("labels", [])]
+    if not any(label.get("region") for label in plan.get("labels", [])):  # regions have no background
+        labels.insert(0, "background")
     facts = {
         "network": plan["network"],
         "network_arguments": plan["network_arguments"],

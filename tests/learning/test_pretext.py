@@ -73,3 +73,12 @@ def test_a_classifier_has_no_image_to_give(cases, tmp_path):
     plan = small_plan().but(task="classification", classes=("a", "b"), labels=())
     with pytest.raises(MedsegError, match="plan of segmentation"):
         pretrain(cases, plan, Pretext(steps=1), out=tmp_path, device=CPU)
+
+
+def test_the_second_network_of_a_cascade_has_no_pretext(cases, tmp_path):
+    from medseg.data.plan import Cascade
+
+    plan = small_plan()
+    plan = plan.but(cascade=Cascade(spacing_mm=plan.spacing_mm, patch=plan.patch))
+    with pytest.raises(MedsegError, match=r"second network of a cascade(.|\n)*plan\.cascade=null"):
+        pretrain(cases, plan, Pretext(steps=1), out=tmp_path, device=CPU)

@@ -230,3 +230,16 @@ def test_a_killed_and_resumed_training_begins_from_the_same(cases, source, tmp_p
     resumed = _trained(cases, tmp_path / "b", tuned, load_weights(source))
     for name, tensor in straight.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_regions_have_no_background_among_their_outputs():
+    """The rows of a head of regions go by their own names, one place earlier than those of labels."""
+    from medseg.imaging.labels import Label
+
+    regions = (Label(value=1, name="whole", region=(1, 2)), Label(value=2, name="core"))
+    plan = small_plan().but(labels=regions)
+    torch.manual_seed(3)
+    state = {k: v.clone() for k, v in build_network(plan.but(labels=regions[::-1])).state_dict().items()}
+    weights = Weights(state, "state", "ab" * 32, {"outputs": ["core", "whole"]})
+    done = fit(build_network(plan), plan, weights, Transfer())
+    assert torch.equal(done.values["head.0.weight"], state["head.0.weight"][[1, 0]])
