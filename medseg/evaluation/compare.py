@@ -69,7 +69,7 @@ def compare(a: str | Path, b: str | Path, out: str | Path, scoring: Scoring | No
         "only_in_one": _unpaired(first, second),
     }
     write_json(Path(out) / "compare.json", summary)
-    write_text(Path(out) / "index.html", compare_page(cells, summary))
+    write_text(Path(out) / "index.html", compare_page(cells, summary, (first, second)))
     return Comparison(summary, "\n".join(line(c) for c in cells), Path(out) / "index.html")
 
 
