@@ -15,6 +15,7 @@ from medseg.core.values import nearest
 from medseg.data.plan import Plan
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
+from medseg.learning.cascade import refuse_cascade
 from medseg.learning.explain_check import ALIKE, alike, block_ids, block_means, drawn_anew, faithfulness
 from medseg.learning.explain_maps import (
     Map,
@@ -88,6 +89,9 @@ def explain(
     """
     chosen = settings or Explaining()
     several = models if isinstance(models, Models) else Models((models,))
+    refuse_cascade(several.plan, "an explanation")
+    if len(several.configurations) > 1:
+        raise MedsegError("models of several configurations are not explained together", mend="explain one")
     if several.task == "segmentation" and region is None:
         region = several.segment(image)
     asked = _Asked(several, image, chosen, region, mask)

@@ -139,7 +139,10 @@ def model_artifacts(model: str | Path) -> dict[str, Artifact]:
     folders = model_folders(Path(model))
     if not folders:
         raise MedsegError("there is no model in this folder", file=str(model))
-    return {model_name(folder): artifact_of(folder) for folder in folders}
+    named = {model_name(folder): folder for folder in folders}
+    if len(named) < len(folders):
+        raise MedsegError("these are models of several configurations", mend="give one of candidates/<name>")
+    return {name: artifact_of(folder) for name, folder in named.items()}
 
 
 def report_shift(
@@ -210,9 +213,11 @@ def _one_step(
 
 def _item(run: Run, model: Artifact, source: Ingested | None, target: Ingested) -> dict[str, Artifact]:
     """A model and the cases of both sites, prepared as its plan says."""
+    from medseg.learning.cascade import refuse_cascade
     from medseg.stages.adapt import MODEL, SOURCE, TARGET
 
     item, plan = {MODEL: model}, _plan(model)
+    refuse_cascade(plan, "adaptation")
     for kind, cases in ((SOURCE, source), (TARGET, target)):
         there = _prepared(run, cases, plan, kind.strip()) if cases else {}
         item |= {kind + case: a for case, a in there.items()}

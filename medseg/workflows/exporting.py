@@ -63,6 +63,7 @@ def export(model: str | Path, out: str | Path, *, to: str = "bundle") -> Outcome
         No model, a folder that is not free, a missing package, or a form that does not compute what
         the model computes.
     """
+    from medseg.learning.cascade import refuse_cascade
     from medseg.learning.exporting import EXPORTS
     from medseg.learning.model import model_folders, open_models
 
@@ -70,6 +71,8 @@ def export(model: str | Path, out: str | Path, *, to: str = "bundle") -> Outcome
     target = Path(out).resolve()
     models = open_models(model, "cpu")
     folders = model_folders(Path(model))
+    for member in models.members:
+        refuse_cascade(member.plan, "an export")
     _check_free(target, folders)
     with _whole(target) as partial:
         facts = {}

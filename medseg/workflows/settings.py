@@ -111,8 +111,6 @@ class Choosing(Value):
     steps: bool = True
     """Try mask steps (largest component, smallest volume, holes) on cross-validated masks, label by label,
     and keep those that pay; not where `postprocessing.steps` are given."""
-    thresholds: bool = True
-    """Classes: try thresholds in place of the most probable class."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of the intervals that decide; of steps, for all that are tried together."""
 

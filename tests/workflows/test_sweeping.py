@@ -67,19 +67,8 @@ def test_a_search_learns_from_its_trials(tiny_msd, tmp_path, monkeypatch) -> Non
 
     def tried(ground, config, same, point, tracking):
         value = 1 - abs(float(point["training.rate"]) - 0.004) * 50
-        who = [("a", "p"), ("b", "q"), ("c", "r")]
-        rows = [
-            {
-                "case": c,
-                "patient": p,
-                "label": "x",
-                "metric": "dice",
-                "value": value,
-                "unit": "",
-                "status": "ok",
-            }
-            for c, p in who
-        ]
+        same = {"label": "x", "metric": "dice", "value": value, "unit": "", "status": "ok"}
+        rows = [{"case": case, "patient": case, **same} for case in "abc"]
         return Trial(point["training.rate"], point, "ok", rows, (1, 10))
 
     monkeypatch.setattr(sweeping, "_tried", tried)
