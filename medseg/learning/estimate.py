@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import resource
 import sys
-import time
 
 import numpy as np
 import torch
@@ -17,9 +16,9 @@ from medseg.data.plan import Plan
 from medseg.data.rules import UNETS
 from medseg.learning.devices import autocast, channels_last, number_format, pick_device
 from medseg.learning.inference import window_starts
-from medseg.learning.monitor import MOST
+from medseg.learning.monitor import LEAST_PATIENTS, MOST, PATCHES
 from medseg.learning.networks import build_network
-from medseg.learning.pace import seconds_per_step
+from medseg.learning.pace import clocks, seconds_per_step, shortest
 from medseg.learning.settings import Prediction, Training
 
 _OVERLAP = 0.5
@@ -117,10 +116,10 @@ def _forward_seconds(plan: Plan, device: torch.device) -> float:
     image = image.contiguous(memory_format=channels_last(3))
     dtype, times = number_format(device, Prediction().precision, plan), []
     for _ in range(2):
-        start = time.perf_counter()
+        before = clocks()
         with torch.inference_mode(), autocast(device, dtype):
             _first(network(image)).float().sum().item()
-        times.append(time.perf_counter() - start)
+        times.append(shortest(before, clocks(), device))
     return min(times) / _AT_ONCE
 
 
@@ -129,20 +128,29 @@ def _first(answer: object) -> torch.Tensor:
     return found if isinstance(found, torch.Tensor) else torch.zeros(1)
 
 
+def _sides(plan: Plan) -> tuple[int, ...]:
+    """Median image on the plan's grid, in voxels; no smaller than a patch."""
+    if plan.task == "classification" or not plan.fingerprint:
+        return plan.patch
+    shape, mm = (plan.fingerprint[name]["median"] for name in ("shape", "spacing_mm"))
+    sides = np.maximum(plan.patch, np.round(np.multiply(shape, mm) / plan.spacing_mm))
+    return tuple(int(side) for side in sides)
+
+
 def _windows(plan: Plan) -> int:
     """Windows of a case of the median size."""
-    if plan.task == "classification" or not plan.fingerprint:
-        return 1
-    shape, mm = (plan.fingerprint[name]["median"] for name in ("shape", "spacing_mm"))
-    sides = np.maximum(1, np.round(np.multiply(shape, mm) / plan.spacing_mm)).astype(int)
-    return math.prod(
-        len(window_starts(max(int(n), p), p, _OVERLAP)) for n, p in zip(sides, plan.patch, strict=True)
-    )
+    sides = zip(_sides(plan), plan.patch, strict=True)
+    return math.prod(len(window_starts(side, p, _OVERLAP)) for side, p in sides)
+
+
+def _size(plan: Plan) -> float:
+    """Volume of a case of the median size, in patches."""
+    return math.prod(_sides(plan)) / math.prod(plan.patch)
 
 
 def _looks(plan: Plan, cases: int, training: Training) -> float:
-    """Monitor cases looked at over a whole training, counted again at each look."""
-    if not training.monitor:
+    """Monitor cases looked at over a whole training, counted again at each look (see `monitor.set_aside`)."""
+    if not training.monitor or cases < LEAST_PATIENTS:
         return 0
     aside = float(np.clip(round(training.monitor * cases), 1, MOST[plan.task]))
-    return aside / training.monitor_every
+    return max(1.0, min(aside, PATCHES / _size(plan))) / training.monitor_every

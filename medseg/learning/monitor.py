@@ -21,7 +21,7 @@ LEAST_PATIENTS = 5
 """... and none at all below this many patients."""
 LEAST: Mapping[Task, int] = {"segmentation": 1, "classification": 20}
 """With fewer monitor patients there are none: which weights seem best on a dozen classes is chance."""
-_PATCHES = 64
+PATCHES = 64
 """Volume of all monitor cases together, in patches: what a look may cost."""
 
 Scores = dict[str, float]
@@ -48,7 +48,7 @@ def set_aside(
     taken: set[str] = set()
     for n in order[:wanted]:
         more = [case for case in cases if case.patient == patients[n]]
-        if taken and _patches([*chosen, *more], plan) > _PATCHES:
+        if taken and _patches([*chosen, *more], plan) > PATCHES:
             break
         chosen, taken = [*chosen, *more], taken | {patients[n]}
     return [case for case in cases if case.patient not in taken], chosen

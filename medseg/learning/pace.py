@@ -123,17 +123,17 @@ def _steps(plan: Plan, training: Training, device: torch.device, folder: Path) -
     bar: Any = SimpleNamespace(n=0, update=lambda _: None)
     rows = job.epochs(threading.Event(), bar)
     while True:
-        before = _clocks()
+        before = clocks()
         next(rows)
-        yield _shortest(before, _clocks(), device)
+        yield shortest(before, clocks(), device)
 
 
-def _clocks() -> tuple[float, float, float]:
+def clocks() -> tuple[float, float, float]:
     """The clock on the wall, that of this thread, and that of the whole process."""
     return time.perf_counter(), time.thread_time(), time.process_time()
 
 
-def _shortest(before: tuple[float, ...], after: tuple[float, ...], device: torch.device) -> float:
+def shortest(before: tuple[float, ...], after: tuple[float, ...], device: torch.device) -> float:
     """What a step takes of a machine that has nothing else to do."""
     wall, own, whole = (b - a for a, b in zip(before, after, strict=True))
     if device.type != "cpu":

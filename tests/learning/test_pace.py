@@ -51,11 +51,11 @@ def test_the_fastest_of_several_steps_counts(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_on_a_busy_processor_its_own_time_counts() -> None:
     threads = torch.get_num_threads()
-    busy = pace._shortest((0.0, 0.0, 0.0), (10.0, 2.0, 2.0 * threads), CPU)
-    idle = pace._shortest((0.0, 0.0, 0.0), (2.0, 1.9, 1.9 * threads), CPU)
+    busy = pace.shortest((0.0, 0.0, 0.0), (10.0, 2.0, 2.0 * threads), CPU)
+    idle = pace.shortest((0.0, 0.0, 0.0), (2.0, 1.9, 1.9 * threads), CPU)
     assert busy == 2.0
     assert idle == 1.9
-    assert pace._shortest((0.0, 0.0, 0.0), (10.0, 2.0, 2.0), torch.device("cuda")) == 10.0
+    assert pace.shortest((0.0, 0.0, 0.0), (10.0, 2.0, 2.0), torch.device("cuda")) == 10.0
 
 
 def test_what_is_timed_is_a_step_of_the_real_loop() -> None:
