@@ -47,6 +47,8 @@ def ranks_of(environment: Mapping[str, str] | None = None) -> Ranks:
         host = given.get("MASTER_ADDR") or first_host(given.get("SLURM_STEP_NODELIST", "127.0.0.1"))
         asked, job = _numbers(given, "MASTER_PORT", "SLURM_JOB_ID")
         port = asked or _PORT + job % _PORTS
+        if "," not in given.get("CUDA_VISIBLE_DEVICES", ","):  # a task that is shown one GPU has that one
+            found[2] = 0
     else:
         return Ranks()
     rank, size, local = found

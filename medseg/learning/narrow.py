@@ -51,4 +51,6 @@ def convolutions(plan: Plan) -> list[tuple[Any, tuple[int, ...]]]:
 def _right(conv: Any, sides: tuple[int, ...]) -> bool:
     if isinstance(conv, nn.Conv2d):
         return min(sides) > 1 or max(conv.kernel_size) == 1
-    return all(side >= kernel for side, kernel in zip(sides, conv.kernel_size, strict=True))
+    # as wide as the kernel is wide enough at stride 1 alone: 7 on 7 voxels at stride 2 is wrong too
+    each = zip(sides, conv.kernel_size, conv.stride, strict=True)
+    return all(side >= kernel + (stride > 1) for side, kernel, stride in each)

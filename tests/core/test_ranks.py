@@ -27,6 +27,8 @@ def test_srun_says_it():
         "SLURM_STEP_NODELIST": "gpu[07-10]", "SLURM_JOB_ID": "4711",
     }  # fmt: skip
     assert ranks_of(given) == Ranks(rank=5, size=8, local=1, host="gpu07", port=29500 + 711)
+    assert ranks_of({**given, "CUDA_VISIBLE_DEVICES": "0,1"}).local == 1
+    assert ranks_of({**given, "CUDA_VISIBLE_DEVICES": "1"}).local == 0
     assert ranks_of({**given, "MASTER_ADDR": "x", "MASTER_PORT": "9"}).port == 9
 
 
