@@ -8,7 +8,7 @@ Arms, all with the same network, ten subjects, steps (but for one) and judges:
 
 - ``scratch``: fresh weights.
 - ``longer``: fresh weights, and as many steps as the other arms had with what they carry.
-- ``restored``: weights that learnt to restore the images of fifty other subjects, without any label.
+- ``restored``: an encoder that learnt to restore the images of fifty other subjects, without any label.
 - ``whole``: weights of a model of those fifty that knows only the whole hippocampus, not its two parts.
 
 Each draw takes another ten subjects from those that are neither among the fifty others nor judges. What is
@@ -49,7 +49,7 @@ def main() -> int:
     words.add_argument("--draws", type=int, default=2)
     words.add_argument("--arms", default="scratch,longer,restored,whole")
     words.add_argument("--rate", type=float, default=3e-3, help="of the arms that carry weights")
-    words.add_argument("--parts", default="stem,encoder,decoder,head", help="that are carried")
+    words.add_argument("--parts", default="stem,encoder", help="that the arm restored hands on")
     words.add_argument("--choosing", action="store_true")
     given = words.parse_args()
     if not given.data.is_dir():
@@ -71,7 +71,7 @@ def _measure(root: Path, given: argparse.Namespace) -> int:
     plan = ms.make_plan(run, seen, **SIZES)
     prepared = prepare_all(run, seen, plan)
     rows: dict[str, list[Any]] = {arm: [] for arm in arms}
-    weights = {arm: _weights(run, raw, prepared, plan, arm, parts["others"], given.before) for arm in arms}
+    weights = {arm: _weights(run, raw, prepared, plan, arm, parts["others"], given) for arm in arms}
     for draw in range(given.draws):
         few = _few(raw, parts["pool"], draw)
         judges = sorted(set(parts["pool"]) - set(few)) if given.choosing else parts["judges"]
@@ -100,7 +100,7 @@ def _few(raw: Any, cases: list[str], draw: int) -> list[str]:
     return [case for case in cases if patient[case] in chosen]
 
 
-def _weights(run: Any, raw: Any, prepared: Any, plan: Any, arm: str, others: list[str], steps: int) -> Any:
+def _weights(run: Any, raw: Any, prepared: Any, plan: Any, arm: str, others: list[str], given: Any) -> Any:
     """What an arm begins from."""
     if arm in ("scratch", "longer"):
         return None
@@ -109,8 +109,9 @@ def _weights(run: Any, raw: Any, prepared: Any, plan: Any, arm: str, others: lis
 
     if arm == "restored":
         images = {case: prepared[case] for case in others}
-        return run.map(pretext, {"others": images}, plan=plan, settings=Pretext(steps=steps))["others"]
-    training = Training(epochs=steps // PACE, steps_per_epoch=PACE)
+        how = Pretext(steps=given.before, parts=tuple(given.parts.split(",")))
+        return run.map(pretext, {"others": images}, plan=plan, settings=how)["others"]
+    training = Training(epochs=given.before // PACE, steps_per_epoch=PACE)
     return _whole(run, raw, others, plan, training, "others")
 
 
@@ -152,8 +153,7 @@ def _judged(
     training = Training(epochs=steps // PACE, steps_per_epoch=PACE, seed=draw, **rate)
     models = train_folds(
         here, prepared, ten, plan, training, tracking=_off(),
-        weights=weights,
-        transfer=Transfer(source="pretrained", parts=tuple(given.parts.split(","))) if weights else None,
+        weights=weights, transfer=Transfer(source="pretrained") if weights else None,
     )  # fmt: skip
     masks = predict_cases(here, raw, dict.fromkeys(judges, models["fold0"]), Prediction())
     scores = score_all(here, raw, postprocess_all(here, raw, masks), judges)

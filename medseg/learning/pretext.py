@@ -1,7 +1,7 @@
 """Weights without labels: the plan's own network learns to restore images that were hidden and made noisy.
 
-The whole U-Net is trained, so that encoder and decoder are both carried; only its head, which gives image
-values here, stays behind.
+The whole U-Net is trained; its encoder is handed on (`Pretext.parts`). The head, which gives image values
+here, always stays behind.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def pretrain(
     network = build_network(restoring(plan)).to(device).train()
     loss = _restore(network, cases, plan, pretext, device, quiet)
     where = places(network.state_dict(), plan.network)
-    kept = {n: t.detach().cpu() for n, t in network.state_dict().items() if where[n].part != "head"}
+    kept = {n: t.detach().cpu() for n, t in network.state_dict().items() if where[n].part in pretext.parts}
     facts = {
         "network": plan.network,
         "network_arguments": plan.network_arguments,

@@ -152,6 +152,8 @@ class Pretext(Value):
     noise: float = Field(default=0.3, ge=0)
     """Standard deviation of the noise added, on the scale of the prepared image."""
     seed: int = Field(default=0, ge=0)
+    parts: tuple[Literal["stem", "encoder", "decoder"], ...] = ("stem", "encoder")
+    """What is handed on. A decoder that has learnt to give images back did harm where it was measured."""
     augment: Augmenting = Augmenting(contrast=0.0, brightness=0.0, noise=0.0, field=0.0)
 
 

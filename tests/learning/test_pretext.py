@@ -29,14 +29,16 @@ def _unlabelled(cases, tmp_path) -> list[PreparedCase]:
     return out
 
 
-def test_all_but_the_head_is_carried_into_the_network_that_segments(cases, tmp_path):
-    plan = small_plan()
-    pretrain(_unlabelled(cases, tmp_path), plan, Pretext(steps=3), out=tmp_path / "w", device=CPU, quiet=True)
+@pytest.mark.parametrize("parts", [("stem", "encoder"), ("stem", "encoder", "decoder")])
+def test_the_parts_asked_for_are_carried_into_the_network_that_segments(cases, tmp_path, parts):
+    plan, how = small_plan(), Pretext(steps=3, parts=parts)
+    pretrain(_unlabelled(cases, tmp_path), plan, how, out=tmp_path / "w", device=CPU, quiet=True)
     found = load_weights(tmp_path / "w")
     assert found.format == "pretext"
     assert len(found.sha256) == 64
     done = fit(build_network(plan), plan, found, Transfer())
-    assert {p for p, t in done.account.parts.items() if t.share == 1} == {"stem", "encoder", "decoder"}
+    assert {p for p, t in done.account.parts.items() if t.share == 1} == set(parts)
+    assert done.account.share == 1
     assert done.account.parts["head"].share == 0
 
 
