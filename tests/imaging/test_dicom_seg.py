@@ -10,14 +10,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg.core.errors import CaseError
+from medseg.core.errors import CaseError, MedsegError
 from medseg.imaging.dicom_ct import Subject, write_ct_series
 from medseg.imaging.dicom_in import Series, find_dicom, find_series, series_of_files
 from medseg.imaging.dicom_seg import read_seg, segment_names, write_seg
 from medseg.imaging.dicom_stack import planes_of
 from medseg.imaging.grid import Grid, ras_from_lps
 from medseg.imaging.image import Image, canonical, canonical_grid, read_mask
-from medseg.imaging.labels import Code, Label, checked
+from medseg.imaging.labels import Code, Label, checked, named_labels
 from medseg.imaging.lattice import on_lattice
 from tests.imaging.derived import SOURCES, changed, enhanced_mr, mask_on, source, tool, valid
 
@@ -341,3 +341,18 @@ def test_what_a_source_leaves_empty_or_writes_wrongly_does_not_make_the_seg_inva
     raw = changed(sloppy, tmp_path / "raw", PatientIdentityRemoved="YES", DeidentificationMethod="")
     write_seg(some_mask(series_of_files(raw)), LABELS, raw, tmp_path / "seg.dcm")
     assert valid(tmp_path / "seg.dcm") == []
+
+
+def test_regions_that_overlap_become_segments_that_overlap(files, tmp_path):
+    mask, regions = some_mask(series_of_files(files)), named_labels({"organ": [1, 7], "lesion": [7]})
+    write_seg(mask, regions, files, tmp_path / "out.seg.dcm")
+    valid(tmp_path / "out.seg.dcm")
+    plain = checked([Label(value=1, name="organ"), Label(value=7, name="lesion")])
+    inner, outer = (
+        read_seg(tmp_path / "out.seg.dcm", mask.grid, labels=plain, overlap=how).array
+        for how in ("last", "first")
+    )
+    assert np.array_equal(inner, mask.array)  # where they overlap the greater value: the lesion
+    assert np.array_equal(outer == 1, mask.array > 0)  # ... and the smaller: the whole organ
+    with pytest.raises(MedsegError, match=r"output\.seg=binary"):
+        write_seg(mask, regions, files, tmp_path / "map.seg.dcm", kind="labelmap")
