@@ -43,7 +43,7 @@ TRUTH = ball(20, 20, 14, 10)
         (TRUTH | ball(48, 8, 6, 3), ["extra component"]),
         (TRUTH | ball(48, 8, 6, 1), []),
         (TRUTH | ((abs(Y - 20) < 3) & (abs(Z - 14) < 2) & (X > 20) & (X < 48)), ["leak"]),
-        (ball(42, 20, 14, 10), ["left-right swap", "extra component", "missed piece"]),
+        (ball(42, 20, 14, 10), ["left-right swap"]),
     ],
     ids=["same", "shifted by 1 mm", "missed", "extra", "a speck", "leak", "mirrored"],
 )
@@ -66,7 +66,7 @@ def test_a_lesion_that_nothing_touches_is_a_missed_piece():
 def test_swapped_sides_are_told_from_swapped_labels_and_from_a_mirrored_mask():
     left, right = ball(15, 20, 14, 8), ball(44, 20, 14, 8)
     assert names(image(left, right), image(left, right), SIDES) == []
-    assert names(image(right, left), image(left, right), SIDES)[0] == "left-right swap"
+    assert names(image(right, left), image(left, right), SIDES) == ["left-right swap"]
     assert "label swap" in names(image(right, left), image(left, right), labels(liver=1, spleen=2))
     assert failure_tags(image(right), image(left), ORGAN)[0].label == "all labels"
 

@@ -38,7 +38,7 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """A slice as shown: grey values (rows, columns) uint8, its size in mm, letters, contours."""
+    """A slice as shown: grey values (rows, columns) uint8, its size in mm, letters (or none), contours."""
 
     name: str
     grey: NDArray[np.uint8]
@@ -302,6 +302,7 @@ def _plane(view: _View, name: str, axis: int, at: int, letters: str, labels: Lab
     errors = None if view.wrong is None else _upright(_slice(view.wrong, at, axis))
     drawn = tuple(_drawn(view.masks, labels, axis, at, spacing))
     unit = "mm" if view.grid.spacing_known else "px"
+    letters = letters if view.grid.spacing_known else ""  # a bare picture does not say where right is either
     return Plane(name, seen, size_mm, letters, drawn, heat, errors, unit)
 
 

@@ -98,7 +98,7 @@ def size_bins(lesions: Mapping[str, Any], labels: Labels) -> str:
             label.name,
             bare,
             y,
-            ("Size of the lesion in the reference", "Share found"),
+            ("", "Share found, by size in the reference"),
         )
         for j, row in enumerate(bins):
             _bar(drawing, x(j + 0.5), 0.55 * (x(1) - x(0)), y, row, label.shown_colour())
@@ -111,7 +111,9 @@ def _bar(drawing: Drawing, x: float, wide: float, y: Axis, row: Mapping[str, Any
         drawing.rect(x - wide / 2, top, wide, y.start - top, fill=colour, fill_opacity=0.55)
     if row.get("ci"):
         drawing.line(x, y(row["ci"][0]), x, y(row["ci"][1]), stroke=INK, stroke_width=1.4)
-    drawing.text(x, y.start + 14, str(row["size"]), text_anchor="middle", **SMALL)
+    first, to, rest = str(row["size"]).partition(" to ")
+    for k, words in enumerate((first + to, rest)):
+        drawing.text(x, y.start + 13 + 12 * k, words.strip(), text_anchor="middle", font_size=10, fill=MUTED)
     drawing.text(x, y(1) - 2, f"{row['found']} / {row['lesions']}", text_anchor="middle", **SMALL)
 
 
@@ -121,7 +123,7 @@ def froc(curves: Mapping[str, Any], labels: Labels) -> str:
     if not lines:
         return ""
     most = min(8.0, max([p[0] for _, points in lines for p in points] or [1.0]))
-    drawing = Drawing(520, 300, "FROC: sensitivity against false positives a scan")
+    drawing = Drawing(520, 320, "FROC: sensitivity against false positives a scan")
     x, y = linear((), 44, 500, low=0, high=max(most, 1.0)), linear((), 256, 42, low=0, high=1)
     framed(drawing, (44, 0, 520, 300), "FROC", x, y, ("False positives a scan", "Lesions found"))
     kept = [(name, [p for p in points if p[0] <= x.high]) for name, points in lines]
@@ -226,15 +228,16 @@ def _square(title: str, below: str, beside: str) -> tuple[Drawing, Axis, Axis]:
 
 def _draw(drawing: Drawing, x: Axis, y: Axis, lines: Sequence[Line], colours: Sequence[str]) -> None:
     """Lines with their names below the plot, each with its own dash."""
-    at = x.start
+    across = 2 if max((len(name) for name, _ in lines), default=0) > 14 else 3
     for i, ((name, points), colour) in enumerate(zip(lines, colours, strict=True)):
         dash = DASHES[i % len(DASHES)]
         style: dict[str, object] = {"stroke": colour, "stroke_width": 1.8}
         style |= {"stroke_dasharray": dash} if dash else {}
         if points:
             drawing.path(polyline([(x(a), y(b)) for a, b in points]), name, **style)
-        if i < 6:
-            drawing.line(at, drawing.height - 10, at + 18, drawing.height - 10, **style)
-            drawing.text(at + 22, drawing.height - 6, name[:14], **SMALL)
-            at += 34 + 6.2 * len(name[:14])
+        if i < 2 * across:
+            at = x.start + (x.end - x.start) / across * (i % across)
+            level = drawing.height - 24 + 15 * (i // across)
+            drawing.line(at, level, at + 18, level, **style)
+            drawing.text(at + 22, level + 4, name[:18], **SMALL)
     drawing.line(x.start, y.start, x.end, y.start, stroke=LINE)

@@ -98,7 +98,8 @@ def _error_layer(plane: Plane) -> str:
 
 
 def _marks(plane: Plane, total: float) -> str:
-    return _letters(plane, total / 50) + _scale_bar(plane, total / 420, total / 50)
+    size = total / (28 if plane.size_mm[0] == total else 50)  # a plane by itself is shown half as wide
+    return _letters(plane, size) + _scale_bar(plane, total / 420, size)
 
 
 def _paths(plane: Plane, total: float) -> str:
@@ -117,6 +118,8 @@ def _paths(plane: Plane, total: float) -> str:
 
 
 def _letters(plane: Plane, size: float) -> str:
+    if not plane.letters:
+        return ""
     wide, high = plane.size_mm
     left, right, up, down = plane.letters
     places = (

@@ -20,6 +20,8 @@ Bool = NDArray[np.bool_]
 COARSE_MM, LARGE = 2.0, 500_000
 """In boxes of more voxels than this distances are taken on every voxel of about two millimetres."""
 PIECE_SHARE, PIECE_VOXELS = 0.01, 8
+PIECES, ALL = ("extra component", "missed piece"), "all labels"
+"""Tags that only repeat a swap of the label, and the label of a swap that befell all."""
 LEAK_MM, LEAK_RADII, LEAK_SHARE = 5.0, 0.25, 0.01
 CUT_SHARE = 0.1
 RULES: dict[str, str] = {
@@ -32,8 +34,8 @@ RULES: dict[str, str] = {
     "extra component": f"a predicted piece that touches no voxel of its label in the reference and has at "
     f"least {100 * PIECE_SHARE:g} % of the reference's volume (and {PIECE_VOXELS} voxels)",
     "missed piece": "the same the other way round: a piece of the reference that no prediction touches",
-    "leak": f"a piece that covers the reference runs out of it by more than {LEAK_MM:g} mm and a quarter of "
-    f"the reference's radius, with at least {100 * LEAK_SHARE:g} % of its volume beyond that",
+    "leak": f"a piece that covers the reference runs out of it by more than {LEAK_MM:g} mm, two voxels and a "
+    f"quarter of the reference's radius, with at least {100 * LEAK_SHARE:g} % of its volume beyond that",
     "cut field of view": f"the reference ends at the image's edge, with a cut of at least "
     f"{100 * CUT_SHARE:g} % of its largest cross-section there",
 }
@@ -70,8 +72,11 @@ def failure_tags(prediction: Image | None, reference: Image | None, labels: Labe
     if pair is None:
         return ()
     boxes = [boxes_of(pair.truth), {} if pair.guess is None else boxes_of(pair.guess)]
-    found = [tag for label in labels for tag in _of_label(pair, label, boxes)] + list(_swaps(pair, labels))
-    order = list(RULES)
+    swaps = list(_swaps(pair, labels))
+    told = {name for tag in swaps for name in tag.label.split(" and ")}
+    of_labels = [tag for label in labels for tag in _of_label(pair, label, boxes)]
+    followed = [tag for tag in of_labels if not (tag.name in PIECES and told & {tag.label, ALL})]
+    found, order = [*swaps, *followed], list(RULES)
     return tuple(sorted(found, key=lambda tag: order.index(tag.name)))
 
 
@@ -142,7 +147,7 @@ def _around(boxes: Sequence[Box]) -> Box:
 def _pieces(truth: Bool, guess: Bool, label: str) -> Iterator[Tag]:
     """Pieces of one side that the other does not touch."""
     least = max(PIECE_VOXELS, PIECE_SHARE * truth.sum())
-    for name, mask, other in (("extra component", guess, truth), ("missed piece", truth, guess)):
+    for name, mask, other in zip(PIECES, (guess, truth), (truth, guess), strict=True):
         sizes = [n for n in _untouched(mask, other) if n >= least]
         if sizes:
             share = 100 * sum(sizes) / truth.sum()
@@ -173,7 +178,8 @@ def _leak(truth: Bool, guess: Bool, pair: _Pair, label: str) -> Iterator[Tag]:
         return
     parts, _ = _labelled(guess)
     joined = np.isin(parts, np.unique(parts[truth & guess])) & (parts > 0)
-    limit = max(LEAK_MM, LEAK_RADII * _radius(int(truth.sum()), pair.grid))
+    voxel = max(mm for mm, n in zip(pair.grid.spacing_mm, pair.grid.shape, strict=True) if n > 1)
+    limit = max(LEAK_MM, 2 * voxel + 1e-3, LEAK_RADII * _radius(int(truth.sum()), pair.grid))
     outside = joined & ~truth
     if outside.sum() < least:
         return
@@ -228,7 +234,7 @@ def _swaps(pair: _Pair, labels: Labels) -> Iterator[Tag]:
         name = "left-right swap" if left_right else "label swap"
         yield Tag(name, f"{other.name} and {one.name}", "each lies in the other's place")
     if not any(sided) and _mirrored(pair, labels):
-        yield Tag("left-right swap", "all labels", "mirrored about the image's middle the masks agree")
+        yield Tag("left-right swap", ALL, "mirrored about the image's middle the masks agree")
 
 
 def _shared(truth: NDArray[Any], guess: NDArray[Any], labels: Labels) -> NDArray[np.int64]:
