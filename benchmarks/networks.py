@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -22,6 +21,7 @@ from medseg.imaging.labels import labels
 from medseg.learning.devices import autocast, channels_last, keep_memory, number_format
 from medseg.learning.losses import LOSSES, loss_of
 from medseg.learning.networks import build_network
+from medseg.learning.pace import clocks, shortest
 
 NAMES = (
     "unet", "attention_unet", "unetpp", "residual_unet", "dynunet", "segresnet", "mednext", "monai_unet",
@@ -42,12 +42,12 @@ def plan_of(name: str, patch: tuple[int, int, int], width: int = 16) -> Plan:
 
 
 def seconds(step: Callable[[], None], steps: int) -> float:
-    """Median seconds of a step; one before them is not timed."""
+    """Median seconds of a step, of a machine with nothing else to do; one before them is not timed."""
     found = []
     for n in range(steps + 1):
-        start = time.perf_counter()
+        before = clocks()
         step()
-        found += [time.perf_counter() - start] if n else []
+        found += [shortest(before, clocks(), CPU)] if n else []
     return statistics.median(found)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medseg.core.files import written_whole
 from medseg.data.plan import Plan
+from medseg.data.prepare import IGNORED
 from medseg.learning.augment import augment, centre_patch
 from medseg.learning.sampling import Drawn, PreparedCase, Sampler
 from medseg.learning.settings import Training
@@ -107,7 +108,9 @@ def _show(place: Any, tile: Tile, low: float, high: float, plan: Plan) -> None:
     place.imshow(grey, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=ratio)
     place.set_xticks([])
     place.set_yticks([])
-    for number, label in enumerate(plan.labels, start=1):
-        inside = None if labels is None else labels == number
+    members = plan.membership()
+    known = None if labels is None else np.where(labels == IGNORED, 0, labels).astype(int)
+    for number, label in enumerate(plan.labels):
+        inside = None if known is None else members[known, number]
         if inside is not None and inside.any() and not inside.all():
             place.contour(inside, levels=[0.5], colors=[label.shown_colour()], linewidths=0.8)
