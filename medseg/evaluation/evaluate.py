@@ -18,7 +18,7 @@ from medseg.evaluation.policy import Scoring
 from medseg.evaluation.report.context import ReportContext
 from medseg.evaluation.report.gallery import GALLERY, Overlay, draw_overlays, gallery_cases
 from medseg.evaluation.report.page import render_report
-from medseg.evaluation.scoring import Scores, rows_to_csv
+from medseg.evaluation.scoring import Scores, read_rows, rows_to_csv
 from medseg.evaluation.structures import parse_structures, structures_of
 from medseg.imaging.labels import Labels
 
@@ -132,20 +132,22 @@ def write_results(
     out: Path, scores: Scores, failures: list[Failure], labels: Labels, overlays: list[Overlay]
 ) -> Path:
     """Write scores.csv, summary.json and the report into `out`; gives the report's path."""
-    summary = scores.summary()
     scores.to_csv(out / "scores.csv")
+    scores.rows = read_rows(out / "scores.csv")  # what follows is made from the table, digit by digit
+    summary = scores.summary()
     if "readers" in scores.facts:
         columns = ("first", "second", *COLUMNS)
         write_text(out / "readers.csv", rows_to_csv(scores.facts["readers"], columns))
     if "lesion list" in scores.facts:
         write_text(out / "lesions.csv", lesions_to_csv(scores.facts["lesion list"]))
     write_json(out / "summary.json", summary)
+    groups, images = scores.facts.get("groups") or {}, summary["facts"].get("images", ())
     context = ReportContext(
         title="Evaluation",
         rows=scores.rows,
         summary=summary,
         labels=labels,
-        cohort=tuple(summary["facts"].get("images", ())),
+        cohort=tuple({**image, "groups": groups.get(image["case"], {})} for image in images),
         failures=tuple({"case": f.item, "stage": f.stage, "message": f.public} for f in failures),
         overlays=tuple(overlays),
     )

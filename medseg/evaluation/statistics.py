@@ -151,7 +151,7 @@ def bca(
     left_out = np.concatenate([statistic(block) for block in _without_one(patients)])
     left_out = left_out[np.isfinite(left_out)]
     spread = left_out.mean() - left_out
-    acceleration = np.sum(spread**3) / (6 * max(np.sum(spread**2), 1e-300) ** 1.5)
+    acceleration = np.sum(spread**3) / (6 * max(np.sum(spread**2), 1e-200) ** 1.5)
     wide = t_of((1 + confidence) / 2, patients - 1) * np.sqrt(patients / (patients - 1))
     levels = [_level(bias, acceleration, z) for z in (-wide, wide)]
     low, high = np.quantile(draws, levels)

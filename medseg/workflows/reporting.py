@@ -123,6 +123,8 @@ def groups_of_source(source: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tables(run: Run, raw: Ingested, scores: Scores) -> dict[str, Any]:
     """Write scores.csv and summary.json, and give the summary."""
+    from medseg.evaluation.scoring import read_rows
+
     if raw.cohort.task == "segmentation":
         judged = {row["case"] for row in scores.rows}
         largest = max((max(raw.source(case)["spacing_mm"]) for case in judged if case in raw), default=0.0)
@@ -130,8 +132,9 @@ def _tables(run: Run, raw: Ingested, scores: Scores) -> dict[str, Any]:
         scores.facts["groups"] = {case: groups_of_source(raw.source(case)) for case in judged if case in raw}
     if not scores.rows:
         raise MedsegError("no case was scored", mend="see the errors above: every case failed")
-    summary = scores.summary()
     scores.to_csv(run.root / "scores.csv")
+    scores.rows = read_rows(run.root / "scores.csv")  # what follows is made from the table, digit by digit
+    summary = scores.summary()
     write_json(run.root / "summary.json", summary)
     return summary
 

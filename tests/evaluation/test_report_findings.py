@@ -321,3 +321,21 @@ def test_flow_made_from_the_cohort_has_no_losses_of_its_own():
         ReportContext("x", rows, summarise(rows, QUICK), cohort=[{"case": "a", "patient": "p"}])
     )
     assert [box["what"] for box in boxes] == ["taken", "measured"]
+
+
+def test_a_page_made_again_from_the_table_has_the_same_bytes(tmp_path):
+    from medseg.evaluation.evaluate import write_results
+    from medseg.evaluation.scoring import Scores
+
+    facts = {
+        "groups": {"c00": {"site": "A"}},
+        "images": [{"case": "c00", "shape": [1, 1, 1], "spacing_mm": [1, 1, 1]}],
+    }
+    rows = [r | {"value": r["value"] + 1e-12} for r in many(16)]
+    first = write_results(tmp_path / "a", Scores(rows, QUICK, facts=dict(facts)), [], labels(organ=1), [])
+    table = Scores.from_csv(tmp_path / "a" / "scores.csv", QUICK)
+    table.facts = dict(facts)
+    again = write_results(tmp_path / "b", table, [], labels(organ=1), [])
+    assert first.read_bytes() == again.read_bytes()
+    assert (tmp_path / "a" / "summary.json").read_bytes() == (tmp_path / "b" / "summary.json").read_bytes()
+    assert "site: A" in first.read_text()
