@@ -24,7 +24,7 @@ def answer(item: tuple[Artifact, ...], *, prediction: Prediction, device: str = 
     item : tuple of Artifact
         The prepared case, the ingested one, and one or more model folders that have not seen it.
     """
-    from medseg.stages.predict import opened
+    from medseg.learning.opened import opened
 
     prepared, ingested, *folders = item
     models = opened(folders, device)

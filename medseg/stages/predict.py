@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medseg.core.files import write_json
 from medseg.core.stage import Artifact, stage
-from medseg.core.values import digest
 from medseg.data.ingested import read_ingested
 from medseg.data.plan import MASK
 from medseg.imaging.image import Image, write_image
 from medseg.learning.settings import Prediction
 
 QUALITY, CANDIDATES = "quality.json", "candidates.json"
-
-_open: dict[str, Any] = {}
-"""The models last used, by the digest of their folders: one entry, so that a run loads them once."""
 
 
 @stage(version=1, ignore=("device",), in_process=True)
@@ -38,6 +33,8 @@ def predict(
     quality : bool
         Of masks, also write what the model thinks of its own: ``quality.json`` and ``candidates.json``.
     """
+    from medseg.learning.opened import opened
+
     ingested, *folders = item
     models = opened(folders, device)
     of_mask = models.plan.region == MASK
@@ -57,14 +54,3 @@ def _with_confidence(models: Any, image: Image, prediction: Prediction, out: Pat
     write_image(mask, out / "mask.nii.gz")
     write_json(out / QUALITY, quality)
     write_json(out / CANDIDATES, candidates)
-
-
-def opened(folders: Sequence[Artifact], device: str) -> Any:
-    """The models of these folders as one: loaded once for all cases that follow one another."""
-    from medseg.learning.model import open_models
-
-    key = digest([device, *(folder.digest for folder in folders)])
-    if key not in _open:
-        _open.clear()
-        _open[key] = open_models([folder.path for folder in folders], device)
-    return _open[key]
