@@ -59,14 +59,15 @@ def iterate(count: str) -> dict[str, Any]:
     loader, _ = trainer.get_dataloaders()
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     trainer.network.train()
-    seconds = []
+    seconds, processor = [], []
     for _ in range(int(count)):
-        start = time.perf_counter()
+        start, work = time.perf_counter(), time.process_time()
         trainer.train_step(next(loader))
         seconds.append(time.perf_counter() - start)
+        processor.append(time.process_time() - work)
     given = trainer.configuration_manager
     return {
-        "seconds": seconds, "patch": given.patch_size, "batch": given.batch_size,
+        "seconds": seconds, "processor": processor, "patch": given.patch_size, "batch": given.batch_size,
         "network": given.network_arch_init_kwargs, "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
     }  # fmt: skip

@@ -1,10 +1,12 @@
 """Seconds per training iteration of nnU-Net's own network, in nnU-Net's loop and in ours, in turns.
 
-    python -m benchmarks.training_speed PEER_PYTHON [DATA] [--work DIR]
+    python -m benchmarks.training_speed PEER_PYTHON [DATA] [--work DIR] [rounds=3]
 
 Same network (PlainConvUNet of the 3d_fullres plan: widths, kernels, strides, instance norm, deep supervision;
 as many parameters but for the biases in front of a norm), same patch, same batch, same cases. Loading and
 augmentation are part of an iteration on both sides; ours has every change switched on that nnU-Net makes.
+Seconds on the clock, and of the processor (nnU-Net's without those of its loading processes), which
+say more on a machine that has other work to do.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from typing import Any
 
 from benchmarks.peers import in_turns, machine, nnunet, nnunet_home, wall, words
 
-ROUNDS, FIRST, ITERATIONS = 3, 2, 5
-"""Rounds; iterations of a round that are not counted, and that are."""
+FIRST, ITERATIONS = 2, 5
+"""Iterations of a round that are not counted, and that are."""
 CHANGES = {
     "rotation_deg": 30, "scale": 0.3, "mirror": (0, 1, 2), "contrast": 0.25, "brightness": 0.1,
     "noise": 0.1, "field": 0.0, "gamma": 0.4, "blur": 1.0, "low_resolution": 0.5,
@@ -36,10 +38,11 @@ def main(given: list[str]) -> int:
         return 0
     with TemporaryDirectory() as folder:
         work = Path(given[given.index("--work") + 1]) if "--work" in given else Path(folder)
-        return _measure(*found, work)
+        rounds = next((int(w.removeprefix("rounds=")) for w in given if w.startswith("rounds=")), 3)
+        return _measure(*found, work, rounds)
 
 
-def _measure(peer: str, data: Path, work: Path) -> int:
+def _measure(peer: str, data: Path, work: Path, rounds: int) -> int:
     theirs = work / "nnunet"
     if not list((theirs / "preprocessed").glob("*/*3d_fullres/*")):
         nnunet(peer, theirs, "data", str(data))
@@ -51,14 +54,25 @@ def _measure(peer: str, data: Path, work: Path) -> int:
     print(f"{machine()}; nnU-Net {nnunet(peer, theirs, 'versions')}")
     print(f"patch {told['patch']}, batch {told['batch']}, {told['parameters']:,} parameters there, "
           f"{_count(jobs['auto']):,} here; number format of 'auto': {jobs['auto'].dtype}")  # fmt: skip
-    total = str(FIRST + ITERATIONS)
-    taken = in_turns(ROUNDS, {
-        "nnU-Net": lambda: statistics.median(nnunet(peer, theirs, "iterate", total)["seconds"][FIRST:]),
-        "medseg, float32": lambda: _seconds(jobs["float32"]),
-        "medseg, as it comes": lambda: _seconds(jobs["auto"]),
+    busy: dict[str, list[float]] = {}
+
+    def noted(name: str, seconds: list[float], processor: list[float]) -> float:
+        busy.setdefault(name, []).append(statistics.median(processor[FIRST:]))
+        return statistics.median(seconds[FIRST:])
+
+    def their_side() -> float:
+        found = nnunet(peer, theirs, "iterate", str(FIRST + ITERATIONS))
+        return noted("nnU-Net", found["seconds"], found["processor"])
+
+    taken = in_turns(rounds, {
+        "nnU-Net": their_side,
+        "medseg, float32": lambda: noted("medseg, float32", *_seconds(jobs["float32"])),
+        "medseg, as it comes": lambda: noted("medseg, as it comes", *_seconds(jobs["auto"])),
     })  # fmt: skip
+    processor = {name: statistics.median(found) for name, found in busy.items()}
     for name, seconds in taken.items():
-        print(f"{name:<22} {seconds:7.3f} s an iteration, {seconds / taken['nnU-Net']:.2f} of nnU-Net's")
+        print(f"{name:<20} {seconds:7.3f} s an iteration, {seconds / taken['nnU-Net']:.2f} of nnU-Net's; "
+              f"processor {processor[name]:.3f} s, {processor[name] / processor['nnU-Net']:.2f}")  # fmt: skip
     facts = jobs["auto"].state.facts
     print(f"of ours: waiting for data {facts['wait'] / facts['seconds']:.2%}, "
           f"augmentation {facts['change'] / facts['seconds']:.2%}")  # fmt: skip
@@ -101,16 +115,17 @@ def _job(cases: list[Any], plan: Any, precision: Any, out: Path) -> Any:
     return Job(cases, [], plan, training, torch.device("cpu"), out)
 
 
-def _seconds(job: Any) -> float:
-    """Median seconds of an iteration."""
+def _seconds(job: Any) -> tuple[list[float], list[float]]:
+    """Seconds of each iteration, on the clock and of the processor."""
     bar: Any = SimpleNamespace(n=0, update=lambda _: None)
-    rows, taken = job.epochs(threading.Event(), bar), []
+    rows, taken, busy = job.epochs(threading.Event(), bar), [], []
     for _ in range(FIRST + ITERATIONS):
-        start = time.perf_counter()
+        start, work = time.perf_counter(), time.process_time()
         next(rows)
         taken.append(time.perf_counter() - start)
+        busy.append(time.process_time() - work)
     rows.close()
-    return statistics.median(taken[FIRST:])
+    return taken, busy
 
 
 def _count(job: Any) -> int:
