@@ -100,6 +100,10 @@ class Icc:
     interval: Interval
 
 
+FEW_RATERS = 3
+"""Up to so many raters ICC(2,1) gets the generalised interval."""
+_DRAWS = 20_000
+
 _FORMS = {
     "ICC(2,1)": "two-way random effects, absolute agreement, single measurement",
     "ICC(3,1)": "two-way mixed effects, consistency, single measurement",
@@ -121,9 +125,10 @@ def icc(ratings: Floats, *, confidence: float = 0.95) -> tuple[Icc, Icc]:
 
     Notes
     -----
-    Shrout and Fleiss 1979; interval of ICC(2,1) by McGraw and Wong 1996 (Satterthwaite). With two raters it
-    says little about raters in general: where they are a sample of many it held the truth in 90 % of
-    samples of 200 cases. Two given raters (a model, a reference) are ICC(3,1).
+    Shrout and Fleiss 1979; interval of ICC(2,1) by McGraw and Wong 1996 (Satterthwaite). With two or three
+    raters that one held the truth in 89 % of samples; there the generalised interval of Weerahandi 1993 is
+    taken, which holds it in 95 % and is wide: so few raters say little about raters in general. Two given
+    raters (a model, a reference) are ICC(3,1).
     """
     n, k = ratings.shape
     cases, raters, rest = _mean_squares(ratings) if n >= 3 and k >= 2 else (0.0, 0.0, 0.0)
@@ -217,6 +222,8 @@ def _agreement_interval(
 
     if max(rest, raters) <= 1e-12 * cases:
         return Interval(1.0, 1.0, "point", "the raters agree in every case")
+    if k <= FEW_RATERS:
+        return _generalised_interval(cases, raters, rest, n, k, confidence)
     a, b = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
     freedom = (a * raters + b * rest) ** 2 / (
         (a * raters) ** 2 / (k - 1) + (b * rest) ** 2 / ((n - 1) * (k - 1))
@@ -227,6 +234,23 @@ def _agreement_interval(
     low = n * (cases - wide * rest) / (wide * noise + n * cases)
     high = n * (narrow * cases - rest) / (noise + n * narrow * cases)
     return Interval(float(low), float(high), "F, Satterthwaite")
+
+
+def _generalised_interval(
+    cases: float, raters: float, rest: float, n: int, k: int, confidence: float
+) -> Interval:
+    """Percentiles of the ICC over what the variances may be, each mean square having its own chi-squared."""
+    freedoms = ((n - 1) * (k - 1), k - 1, n - 1)
+    rng, means = np.random.default_rng([n, k]), (rest, raters, cases)
+    spread = [d * m / rng.chisquare(d, _DRAWS) for d, m in zip(freedoms, means, strict=True)]
+    between = np.maximum(0, (spread[2] - spread[0]) / k)
+    moved = np.maximum(0, (spread[1] - spread[0]) / n)
+    low, high = np.quantile(
+        between / (between + moved + spread[0]), [(1 - confidence) / 2, (1 + confidence) / 2]
+    )
+    return Interval(
+        float(low), float(high), "generalised (Monte Carlo)", f"{k} raters say little about raters"
+    )
 
 
 def _consistency_interval(cases: float, rest: float, n: int, k: int, confidence: float) -> Interval:
