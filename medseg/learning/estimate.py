@@ -85,7 +85,7 @@ def steps_of(plan: Plan, cases: int, training: Training, step_seconds: float) ->
     epochs, budget = training.length
     if budget is not None:
         return int(budget / step_seconds)
-    members, batch = training.members or plan.members, training.batch or plan.batch
+    members, batch = training.members or plan.members, (training.batch or plan.batch) * training.accumulate
     an_epoch = training.steps_per_epoch or min(250, max(20, math.ceil(cases / batch)))
     return (epochs or 1) * an_epoch * members
 
