@@ -95,9 +95,10 @@ def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget)
     strides, kernels = levels(chosen["patch"], chosen["spacing_mm"])
     if chosen["network"] not in UNETS:
         return arguments_of(chosen["network"], chosen["patch"], budget.device, strides, kernels)
-    wanted = _WANTED_PATCHES * _slices(cases, chosen)
-    base, gflop, arguments = WIDTHS[-1], 0.0, {}
+    slices = _slices(cases, chosen)
+    base, gflop, wanted, arguments = WIDTHS[-1], 0.0, 0, {}
     for base in WIDTHS:
+        wanted = _WANTED_PATCHES[base > _USUAL] * slices
         arguments = {"widths": widths(base, len(strides)), "strides": strides, "kernels": kernels}
         gflop = _training_gflop(arguments, cohort, chosen)
         if gflop * wanted <= budget.gflop and _fits(arguments, 2, cohort, chosen, budget):
@@ -160,8 +161,10 @@ def _fits(arguments: Mapping[str, Any], batch: int, cohort: Any, chosen: Chosen,
 
 
 WIDTHS = (32, 24, 16, 12, 8)
-_WANTED_PATCHES = 4500
-"""Patches all networks of a fold should see: 200 images of one patch each, 25 times."""
+_USUAL = 16
+_WANTED_PATCHES = (2500, 4500)
+"""Patches all networks of a fold should see: 160 images of one patch each, 15 times; 28 times before they are
+wider than `_USUAL`: the mean of two networks of that width was seen to pay, a wider one not yet."""
 _ENOUGH_PATCHES, _ENOUGH_PASSES = 2000, 4
 """Patches one network should see before a second one is worth more, and how often each case."""
 _MOST_MEMBERS = 3

@@ -185,7 +185,7 @@ def test_a_faster_machine_trains_more_networks_then_wider_ones():
     assert digest(plans[0].but(spent=plans[1].spent)) == digest(plans[0]), "what was spent is no choice"
 
 
-RATES = (30.0, 120.0, 260.0, 500.0, 5000.0)
+RATES = (30.0, 120.0, 260.0, 520.0, 5000.0)
 
 
 def test_cut_out_images_are_normalised_inside():
