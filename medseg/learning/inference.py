@@ -241,6 +241,6 @@ def classify(
     patch = cut(array, middle, plan.patch)
     predict = _soft(network, plan, settings, device)
     with torch.inference_mode():
-        image = torch.from_numpy(patch)[None]
+        image = torch.tensor(patch)[None]  # a copy: the patch may be a view of a mapped file
         parts = [predict(image.flip(turn)) for turn in mirrorings(settings.mirror)]
         return torch.cat(parts).mean(0).numpy()

@@ -124,7 +124,7 @@ def classify_segmented(
     device: torch.device,
 ) -> NDArray[np.float32]:
     """Class probabilities ``[classes]`` of the patch about the middle of a mask ``[I, J, K]``."""
-    patch = torch.from_numpy(cut(array, middle_of(mask, plan), plan.patch))[None].to(device)
+    patch = torch.tensor(cut(array, middle_of(mask, plan), plan.patch))[None].to(device)
     joint: Any = network.eval()
     with torch.inference_mode():
         logits = joint.class_logits(patch).float()
