@@ -32,10 +32,12 @@ def coarse_first(plan: Plan) -> Cascade:
     Raises
     ------
     MedsegError
-        A 2-D plan: a slice shows all there is at once.
+        A 2-D plan (a slice shows all there is at once), or regions.
     """
     if plan.dimensions == 2:
         raise MedsegError("a cascade needs a 3-D plan", mend="leave it out, or set a patch of some depth")
+    if any(label.region for label in plan.labels):
+        raise MedsegError("a cascade hands on one label a voxel, and regions overlap", mend="leave it out")
     shape, spacing = (plan.fingerprint[name]["median"] for name in ("shape", "spacing_mm"))
     extent = [n * mm / to for n, mm, to in zip(shape, spacing, plan.spacing_mm, strict=True)]
     coarser = max(_COARSER, *(n / side for n, side in zip(extent, plan.patch, strict=True)))
@@ -44,13 +46,9 @@ def coarse_first(plan: Plan) -> Cascade:
     return validated(Cascade, {"spacing_mm": spacing_mm, "patch": patch})
 
 
-def with_cascade(plan: Plan, asked: Any) -> Plan:
-    """The plan with the cascade asked for: ``none``, ``auto``, or spacing and patch of the first network."""
-    if asked in ("none", False):
-        return plan.but(cascade=None, why={k: v for k, v in plan.why.items() if k != "cascade"})
-    found = coarse_first(plan) if asked in ("auto", True) else asked
-    cascade = found if isinstance(found, Cascade) else validated(Cascade, found)
-    return plan.but(cascade=cascade, why={**plan.why, "cascade": "set by hand"})
+def with_cascade(plan: Plan) -> Plan:
+    """The plan with a cascade that no rule asked for."""
+    return plan.but(cascade=coarse_first(plan), why={**plan.why, "cascade": "asked for by hand"})
 
 
 def train_cascade(ground: Ground, home: Run) -> Callable[..., Models]:
@@ -87,10 +85,9 @@ def train_cascade(ground: Ground, home: Run) -> Callable[..., Models]:
 
 def _first_plan(ground: Ground, home: Run, plan: Plan) -> Plan:
     assert plan.cascade is not None
-    given = {k: v for k, v in ground.settings.choices(ground.device).items() if k != "cascade"}
-    given |= {"spacing_mm": plan.cascade.spacing_mm, "patch": plan.cascade.patch, "members": 1}
-    made = make_plan(ground.run, ground.seen, to=home.root / FIRST / "plan.yaml", **given)
-    return made.but(cascade=None)
+    given = ground.settings.choices(ground.device) | {"members": 1, "cascade": "none"}
+    given |= {"spacing_mm": plan.cascade.spacing_mm, "patch": plan.cascade.patch}
+    return make_plan(ground.run, ground.seen, to=home.root / FIRST / "plan.yaml", **given)
 
 
 def _unseen(
@@ -105,7 +102,7 @@ def _unseen(
     """Training case -> first networks that have not seen it."""
     if len(split.folds) > 1:
         return road.held_out(split, used, test=False)
-    cases = set(split.folds[0].train)
+    cases = {case for fold in split.folds for case in fold.train}
     cohort: Cohort = ground.raw.cohort
     few = cohort.but(cases=tuple(case for case in cohort.cases if case.id in cases))
     inner = few.split(test=0.0, folds=min(INNER_FOLDS, len(few.patients())), seed=split.seed)

@@ -13,7 +13,6 @@ from medseg.data.plan import Plan
 from medseg.imaging.masks import Postprocessing, Step
 from medseg.learning.tracking import finish_workflow
 from medseg.workflows import training as road
-from medseg.workflows.cascading import coarse_first
 from medseg.workflows.ground import Configuration, Ground, configuration, together
 from medseg.workflows.judging import headlines
 from medseg.workflows.rivals import Beside
@@ -72,9 +71,13 @@ def choose_steps(ground: Ground, found: Configuration) -> tuple[Postprocessing, 
     if not settings.split.cross_validates:
         said = "none was tried: a single fold leaves no predictions of cases that were not trained on"
         return Postprocessing(), Beside((), {"Mask steps": {"kept": said}}, {"steps": {"note": said}})
-    options = options_for(raw.cohort.labels, _typical_ml(found.plan))
+    ignored = settings.scoring.ignore or raw.cohort.ignore
+    labels = tuple(label for label in raw.cohort.labels if label.value != ignored and not label.region)
+    options = options_for(labels, _typical_ml(found.plan))
+    if not options:
+        return Postprocessing(), Beside()
     items = {case: (mask, raw[case]) for case, mask in found.predicted.items() if case in raw}
-    how = {"labels": raw.cohort.labels, "options": options, "scoring": settings.scoring}
+    how = {"labels": labels, "options": options, "scoring": settings.scoring.but(ignore=ignored)}
     tried = found.home.map(try_steps, items, **how)
     tries = [row for artifact in tried.values() for row in read_tries(artifact)]
     decided = decide(tries, options, settings.scoring, settings.choosing.confidence)
@@ -149,13 +152,12 @@ def _simple_first(candidates: Mapping[str, Any]) -> list[str]:
 
 def _choices(ground: Ground, name: str) -> dict[str, Any]:
     """The choices of the plan that make a built-in candidate."""
-    home = ground.run.at(f"{HOMES}/{name}")
+    if name == "cascade":
+        return {"cascade": True}
     if name == "3d":
         return {"cascade": "none"}
-    plan = ground.planned(home, cascade="none")
-    if name == "2d":
-        return {"cascade": "none", "patch": flat_patch(plan), **_flat_levels(ground.settings.plan)}
-    return {"cascade": coarse_first(plan)}
+    plan = ground.planned(ground.run.at(f"{HOMES}/{name}"), cascade="none")
+    return {"cascade": "none", "patch": flat_patch(plan), **_flat_levels(ground.settings.plan)}
 
 
 def _flat_levels(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,14 +53,14 @@ class Ground:
         """The plan by these choices; with carried weights that tell their network, one for that network."""
         settings, to = self.settings, home.root / "plan.yaml"
         given = settings.choices(self.device) | choices
-        cascade = given.pop("cascade", None)
+        forced = given.get("cascade") is True and bool(given.pop("cascade"))
         plan = make_plan(self.run, self.seen, to=to, **given)
         if taken := adopted(self.weights, settings, plan):
             plan = make_plan(self.run, self.seen, to=to, **given | taken)
             if patch := fitting_patch(plan):
                 plan = make_plan(self.run, self.seen, to=to, **given | taken | {"patch": patch})
-        if cascade is not None:
-            plan = with_cascade(plan, cascade)
+        if forced and plan.cascade is None:
+            plan = with_cascade(plan)
             write_plan(to, plan)
         return plan
 

@@ -97,7 +97,7 @@ def test_a_cascade_is_trained_on_answers_of_networks_that_had_not_seen_the_case(
     tiny_msd: Path, tmp_path: Path, folds: int
 ) -> None:
     run = tmp_path / "run"
-    assert train(tiny_msd, run, "plan.cascade=auto", f"split.folds={folds}") == 0
+    assert train(tiny_msd, run, "plan.cascade=true", f"split.folds={folds}") == 0
     model = run / "train/fold0/model"
     assert (model / "first/weights.safetensors").is_file()
     assert read_json(model / "plan.json")["cascade"] is not None
