@@ -37,7 +37,8 @@ def test_the_page_is_made_from_artifacts_once_and_shows_them(tmp_path):
     run = Run(tmp_path / "run")
     done = run.map(report, {"page": item}, content=content, labels=LABELS)
     page = (done["page"] / "index.html").read_text()
-    assert page.count('<svg class="planes"') == 2
+    assert page.count('<article class="case"') == 2
+    assert page.count("Error map: what is missed") == 1  # only one of them has a prediction
     assert "Training" in page
     assert str(tmp_path) not in page
     assert run.map(report, {"page": item}, content=content, labels=LABELS).kept == ["page"]
