@@ -67,7 +67,7 @@ class Ground:
     def begun(self, plan: Plan, home: Run) -> Artifact | None:
         """The weights that networks of this plan begin from; None for fresh ones."""
         settings = self.settings
-        weights = self.weights or restored_weights(home, self.raw, plan, settings, self.device)
+        weights = restored_weights(home, self.raw, plan, settings, self.device) or self.weights
         check_fit(weights, plan, settings.transfer)
         return weights
 

@@ -140,9 +140,9 @@ def _check(cohort: Cohort) -> None:
 
 def _encoder(source: str, cohort: Cohort, run: Run, how: ProbeSettings) -> tuple[Path, str]:
     """The model folder whose encoder is asked, and what is to be said of it."""
-    from medseg.learning.model import model_folders
+    from medseg.learning.model import PLAN, model_folders
 
-    if Path(source).is_dir() and model_folders(Path(source)):
+    if any((folder / PLAN).is_file() for folder in model_folders(Path(source))):
         return _folder(source), ""
     from medseg.learning.account import Account
     from medseg.stages.encoder import encoder

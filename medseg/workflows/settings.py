@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from medseg.core.config import load_config
 from medseg.core.values import Value
@@ -137,6 +137,12 @@ class AdaptationSettings(Adaptation):
         """The part that says how."""
         return Adaptation(**{name: getattr(self, name) for name in Adaptation.model_fields})
 
+    @model_validator(mode="after")
+    def _has_target(self) -> AdaptationSettings:
+        if not self.target.root and self.how() != Adaptation():
+            raise ValueError("settings of an adaptation without another site: set adaptation.target.root")
+        return self
+
 
 class PretextSettings(Pretext):
     """Images without labels that the network learns from before it is trained, and how."""
@@ -147,6 +153,12 @@ class PretextSettings(Pretext):
     def how(self) -> Pretext:
         """The part that says how."""
         return Pretext(**{name: getattr(self, name) for name in Pretext.model_fields})
+
+    @model_validator(mode="after")
+    def _has_images(self) -> PretextSettings:
+        if not self.images.root and self.how() != Pretext():
+            raise ValueError("settings of a pretext without images: set pretext.images.root")
+        return self
 
 
 class TrainSettings(Value):

@@ -111,6 +111,12 @@ def import_weights(
     from medseg.learning.weights import ORIGIN, load_weights, save_weights
     from medseg.learning.weights_fetch import Source, fetch_weights
 
+    if Source(source).remote and not sha256:
+        raise MedsegError(
+            "what comes from elsewhere must be pinned",
+            evidence=source,
+            mend="give --sha256 HEX of the file (or --sha256 unpinned, to take whatever comes)",
+        )
     wanted = validated(
         Transfer, {"source": source, "format": format, "sha256": sha256, "prefix": prefix or {}}
     )

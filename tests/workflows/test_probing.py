@@ -46,3 +46,9 @@ def test_what_cannot_be_asked_is_told(
     torch.save({"a.b": torch.zeros(1)}, tmp_path / "w.pth")
     assert main(["probe", str(tmp_path / "w.pth"), str(tiny_pictures), *run]) == 2
     assert "do not fit the network" in capsys.readouterr().err
+
+
+def test_the_folder_of_imported_weights_is_no_model(photographs: Path, tiny_pictures: Path, tmp_path):
+    assert main(["import-weights", str(photographs), str(tmp_path / "w")]) == 0
+    words = ["probe", str(tmp_path / "w"), str(tiny_pictures), "--run", str(tmp_path / "run"), "--quiet"]
+    assert main([*words, "kinds=[knn]", "folds=2", "--device", "cpu"]) == 0

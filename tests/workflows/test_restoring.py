@@ -66,3 +66,12 @@ def test_two_beginnings_and_no_image_left_are_refused(tiny_msd: Path, images: Pa
         file.unlink()
     with pytest.raises(MedsegError, match="2 images, all of them also in the labelled cohort"):
         restored_weights(run, raw, plan, settings, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("pretext.steps=5", "pretext.images.root"), ("adaptation.method=adabn", "adaptation.target.root")],
+)
+def test_settings_that_would_do_nothing_are_refused(word: str, said: str):
+    with pytest.raises(MedsegError, match=said):
+        load_config(TrainSettings, None, [word])

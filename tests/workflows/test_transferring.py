@@ -196,6 +196,8 @@ def test_a_folder_with_something_else_is_not_written_over(
     (tmp_path / "mine" / "thesis.txt").touch()
     assert main(["import-weights", str(tmp_path / "w.pth"), str(tmp_path / "mine")]) == 2
     assert "holds something else" in capsys.readouterr().err
+    assert main(["import-weights", "hf:me/rep/w.pt", str(tmp_path / "elsewhere")]) == 2
+    assert "must be pinned" in capsys.readouterr().err
     prefixed = ["import-weights", str(tmp_path / "w.pth"), str(tmp_path / "out"), "--prefix", "a.=encoder."]
     assert main(prefixed) == 0
     assert main(prefixed) == 0, "what it wrote before is replaced"
