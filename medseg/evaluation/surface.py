@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 
 SLACK_MM = 1e-5
 """Added to a tolerance: NIfTI stores spacings in float32, and 1.0000001 mm is 1 mm."""
+_LEAF = 32
+"""Points a leaf of a tree: a quarter faster than scipy's 10 for the points of a surface."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,9 @@ def nearest_mm(these: Bool, others: Bool, step_mm: Floats, within_mm: float = np
     apart = ~others[these]
     distances = np.zeros(apart.size)
     if apart.any():
-        tree = KDTree(np.argwhere(others) @ step_mm.T, balanced_tree=False, compact_nodes=False)
+        tree = KDTree(
+            np.argwhere(others) @ step_mm.T, leafsize=_LEAF, balanced_tree=False, compact_nodes=False
+        )
         points = np.argwhere(these)[apart] @ step_mm.T
         distances[apart] = tree.query(points, distance_upper_bound=within_mm * (1 + 1e-9))[0]
     return distances
