@@ -154,6 +154,7 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _arg("--images", metavar="DIR", help="images of the same names, shown under the contours"),
             _arg("--groups", metavar="CSV", help="columns by case (site, sex, ...): a table of subgroups"),
             _arg("--quality", metavar="CSV", help="case,quality: a score to be held against Dice"),
+            _arg("--probabilities", metavar="DIR", help="maps of the same names: a FROC curve of lesions"),
             _arg(
                 "--reader",
                 metavar="NAME=DIR",

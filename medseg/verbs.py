@@ -154,6 +154,7 @@ def evaluate(args: Namespace) -> Outcome:
         groups=args.groups,
         quality=args.quality,
         readers=_readers(args.reader),
+        probabilities=args.probabilities,
         quiet=args.quiet,
     )
 
