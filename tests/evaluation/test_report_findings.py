@@ -339,3 +339,38 @@ def test_a_page_made_again_from_the_table_has_the_same_bytes(tmp_path):
     assert first.read_bytes() == again.read_bytes()
     assert (tmp_path / "a" / "summary.json").read_bytes() == (tmp_path / "b" / "summary.json").read_bytes()
     assert "site: A" in first.read_text()
+
+
+def test_the_part_validation_of_a_summary_fills_what_nobody_gave():
+    span = {"low": 1.0, "median": 2.0, "high": 3.0}
+    parts = {
+        "flow": {
+            "steps": [{"name": n, "cases": c, "patients": c} for n, c in (("received", 3), ("evaluated", 2))],
+            "left": [{"after": "received", "why": "refused", "reason": "gaps", "n": 1, "cases": ["c9"]}],
+            "skipped": 4,
+        },
+        "populations": {
+            "train_cases": 9,
+            "test_cases": 2,
+            "rows": [{"quantity": "spacing", "train": span, "test": None, "outside": 1}],
+        },
+        "out_of_range": [{"case": "a", "quantity": "size", "value": 9.0, "low": 1.0, "high": 2.0}],
+        "leakage": {"status": "found", "said": "1 of 2 images is a copy", "how": "by sha256", "images": ["a"],
+                    "patients": [], "cases": 2, "kept": True},
+        "methods": [{"title": "Data", "text": "Two cases."}],
+        "checklists": {"CLAIM 2024": [
+            {"item": "1", "topic": "Title", "asks": "?", "answer": "", "by": "author"}]},
+    }  # fmt: skip
+    rows = [row("a", 0.9)]
+    context = ReportContext("x", rows, summarise(rows, QUICK) | {"validation": parts})
+    page = render_page(context)
+    for said in ("− 1 refused: gaps", "4 series beside", "2 (1 to 3)", "not known", "1 outside", "1 of 2",
+                 "NOT AN INDEPENDENT TEST: 1 of 2 images is a copy", "<b>Data.</b> Two cases.",
+                 "CLAIM 2024: 0 of 1 items filled"):  # fmt: skip
+        assert said in page
+    unchecked = parts["leakage"] | {"status": "unchecked", "said": "cannot be checked"}
+    page = render_page(ReportContext("x", rows, context.summary | {"validation": {"leakage": unchecked}}))
+    assert "cannot be told" in page
+    assert "NOT AN INDEPENDENT" not in page
+    given = ReportContext("x", rows, context.summary, methods="Ours. Mine.")
+    assert "<b>Ours.</b> Mine." in render_page(given)

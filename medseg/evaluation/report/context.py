@@ -28,7 +28,8 @@ class ReportContext:
         Scores (as in scores.csv) and what `summarise` makes of them. A part of the summary that is there is
         drawn: ``agreement``, ``lesions`` (with ``by_size``: rows of ``size``, ``lesions``, ``found``,
         ``sensitivity``, ``ci``), ``froc`` (by label: ``false_positives``, ``sensitivity``, ``mean``, ``ci``,
-        ``rates``), ``subgroups``, ``sample_size``, ``readers``, ``quality``, ``confusion``, ``curves``.
+        ``rates``), ``subgroups``, ``sample_size``, ``readers``, ``quality``, ``confusion``, ``curves``,
+        ``validation`` (which fills the fields from `flow` on where they are empty).
     labels : Labels
         With their colours; labels found only in the rows are added.
     passed, verdict
@@ -97,6 +98,10 @@ class ReportContext:
         names = [n for n in dict.fromkeys(row["label"] for row in self.rows) if n not in known]
         first = max((label.value for label in self.labels), default=0) + 1
         return (*self.labels, *(Label(value=first + i, name=n) for i, n in enumerate(names)))
+
+    def knows_cohort(self) -> bool:
+        """Whether there is anything to say about who was tested."""
+        return any((self.cohort, self.refusals, self.flow, self.beside, self.leakage, self.ranges))
 
     def metrics(self) -> list[str]:
         """Metric names in the order of the rows."""

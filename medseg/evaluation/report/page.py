@@ -17,6 +17,7 @@ from medseg.evaluation.report.gallery import own_values
 from medseg.evaluation.report.looked import figures
 from medseg.evaluation.report.pictures import ERROR_COLOURS
 from medseg.evaluation.report.tags import RULES
+from medseg.evaluation.report.validated import with_validation
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PLOTTED = ("dice", "nsd", "hd95", "volume_error", "lesion_f1", "probability")
@@ -47,6 +48,7 @@ def render_page(context: ReportContext) -> str:
     """The page as HTML text."""
     from markupsafe import Markup
 
+    context = with_validation(context)
     found = cases.entries(context)
     pictured = [entry for entry in found if entry.overlay]
     drawn = {name: _safe(svg) for name, svg in _charts(context, found).items()}
@@ -194,7 +196,7 @@ def _sections(
         ("everyone", "All cases"): True,
         ("looked", "Where it looked"): context.looked,
         ("training", "Training"): drawn["curves"],
-        ("cohort", "Cohort"): context.cohort or context.refusals or context.flow,
+        ("cohort", "Cohort"): context.knows_cohort(),
         ("failures", "Problems"): True,
         ("run", "What was run"): True,
         ("definitions", "Definitions"): True,

@@ -96,6 +96,9 @@ def brief(context: ReportContext) -> list[tuple[str, str]]:
                 f"{first['patients_needed']}",
             )
         )
+    if context.leakage.get("said"):
+        warned = {True: "", False: "NOT AN INDEPENDENT TEST: ", None: ""}[context.leakage.get("passed")]
+        found.append(("Independent", warned + context.leakage["said"]))
     return [(name, said) for name, said in found if said]
 
 
