@@ -7,6 +7,7 @@ from typing import Any
 
 from medseg.evaluation.metrics import metric_of
 from medseg.evaluation.policy import STATUS_WORDS, Scoring
+from medseg.imaging.candidates import ABOVE
 
 
 def conventions(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +65,9 @@ def _lesion_words(scoring: Scoring, names: Sequence[str]) -> dict[str, str]:
     least = f"of at least {rule.minimum_ml:g} ml, on both sides" if rule.minimum_ml else "of any size"
     return {
         "lesions": f"{rule.connectivity}-connected components ({flat}-connected in a single slice) {least}; "
-        f"matched one-to-one where their IoU is above {rule.iou:g}: the most pairs, then the largest IoU"
+        f"matched one-to-one where their IoU is above {rule.iou:g}: the most pairs, then the largest IoU",
+        "froc": "a candidate is a 26-connected part of the map of probabilities above "
+        f"{ABOVE:g}, its score the peak; it hits the lesion its peak lies in; more in one lesion count once",
     }
 
 

@@ -137,6 +137,7 @@ _RISKY = ("=", "+", "-", "@", "\t", "\r")
 
 
 def safe_cell(cell: str) -> str:
+    """A cell that a spreadsheet does not take for a formula."""
     return "'" + cell if cell.startswith(_RISKY) else cell
 
 

@@ -178,6 +178,7 @@ def _put_forward(made: Path, shown: Path) -> Path:
 
 
 def cohort_rows(raw: Ingested, parts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the report says of each case that was read: patient, grid, groups, part."""
     return [_case_row(raw, case, part) for case, part in parts.items() if case in raw]
 
 

@@ -36,7 +36,7 @@ from medseg.workflows.reporting import cohort_rows, show_page
 
 if TYPE_CHECKING:
     from medseg.evaluation.scoring import Scores
-    from medseg.workflows.validating import Tested
+    from medseg.workflows.tested import Tested
 
 FLOW = ("step", "why", "cases", "patients", "reason")
 RANGES = ("case", "quantity", "value", "low", "high", "beyond")
