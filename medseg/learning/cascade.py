@@ -31,15 +31,18 @@ class Second(nn.Module):
     """A network that is given an image and a first answer (``[B, C + labels, ...]``).
 
     The first answer is made 0 or 1 again, because augmentation changes grey values, and while training it is
-    dropped or moved now and then, so that it is not trusted blindly.
+    dropped or moved now and then, so that it is not trusted blindly. An image alone (``[B, C, ...]``: only
+    the cost of the network is asked about) has an empty one.
     """
 
-    def __init__(self, network: nn.Module, channels: int) -> None:
+    def __init__(self, network: nn.Module, channels: int, labels: int) -> None:
         super().__init__()
-        self.network, self.channels = network, channels
+        self.network, self.channels, self.labels = network, channels, labels
 
     def forward(self, x: Tensor) -> Any:
         """What the inner network says."""
+        if x.shape[1] == self.channels:
+            x = torch.cat([x, x.new_zeros(len(x), self.labels, *x.shape[2:])], dim=1)
         image, first = x[:, : self.channels], (x[:, self.channels :] > 0.5).to(x.dtype)
         if self.training:
             first = distrusted(first)

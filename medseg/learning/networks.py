@@ -33,7 +33,7 @@ def build_network(plan: Plan) -> nn.Module:
         An unknown network, or an argument it does not take.
     """
     if plan.cascade is not None:
-        return Second(build_network(inner_plan(plan)), len(plan.channels))
+        return Second(build_network(inner_plan(plan)), len(plan.channels), len(plan.labels))
     function = look_up(NETWORKS, plan.network, "network")
     check_arguments(f"network '{plan.network}'", function, plan.network_arguments, own=1)
     return _channels_last(function(plan, **plan.network_arguments))

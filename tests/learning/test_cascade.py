@@ -41,9 +41,15 @@ def test_an_answer_on_another_grid_covers_the_same_place():
 
 def test_the_first_answer_is_made_sharp_again_and_the_image_left_alone():
     x = torch.rand(2, 3, 4, 4, 4)
-    out = Second(Echo(), 1).eval()(x)
+    out = Second(Echo(), 1, 2).eval()(x)
     torch.testing.assert_close(out[:, :1], x[:, :1])
     torch.testing.assert_close(out[:, 1:], (x[:, 1:] > 0.5).float())
+
+
+def test_an_image_alone_has_an_empty_first_answer():
+    x = torch.rand(2, 1, 4, 4, 4)
+    out = Second(Echo(), 1, 2).eval()(x)
+    assert out.shape[1] == 3 and not out[:, 1:].any()
 
 
 def test_in_training_some_answers_are_dropped_and_some_moved():
