@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import read_json
+from medseg.evaluation.folders import case_of, find_masks
 from medseg.imaging.labels import Label, Labels, parse_labels
 from medseg.workflows.outcome import Outcome
 from medseg.workflows.viewing_server import Answer, Answers, serving
@@ -117,7 +118,8 @@ def what_to_show(
     given = {"image": images or (place if _is_nifti(place) else None)}
     for layer, where in (given | {"reference": reference, "prediction": prediction}).items():
         for name, file in _volumes(where, layer).items():
-            cases.setdefault(name, {})[layer] = file
+            beside = _is_nifti(place) and where is not None and _is_nifti(Path(where))
+            cases.setdefault(case_of(place) if beside else name, {})[layer] = file
     page = next((p for p in (root / "report" / "index.html", root / "index.html") if p.is_file()), None)
     if page is None and not cases:
         raise MedsegError(
@@ -188,8 +190,6 @@ def _of_run(root: Path) -> dict[str, dict[str, Path]]:
 
 
 def _volumes(where: str | Path | None, layer: str) -> dict[str, Path]:
-    from medseg.evaluation.folders import case_of, find_masks
-
     if where is None:
         return {}
     where = Path(where)

@@ -111,6 +111,8 @@ def test_a_case_a_file_and_folders_beside_a_report_are_places_too(run):
     image = run / "ingest" / "a1" / "image.nii.gz"
     alone = what_to_show(image)
     assert (alone.first, dict(alone.cases)) == ("image", {"image": {"image": image}})
+    masked = what_to_show(image, prediction=run / "predict" / "a1" / "mask.nii.gz")
+    assert sorted(masked.cases["image"]) == ["image", "prediction"]
     beside = what_to_show(run / "report" / "index.html", prediction=run / "predict")
     assert beside.cases["a1"]["prediction"].parent.parent.name == "predict"
 
