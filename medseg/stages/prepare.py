@@ -24,7 +24,7 @@ from medseg.imaging.image import Image
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-@stage(version=3)
+@stage(version=4)
 def prepare(ingested: Artifact, *, preparation: Preparation, out: Path) -> None:
     """Normalise and resample one case; the line itself is `medseg.data.prepare.prepare`."""
     case = read_ingested(ingested.path)
