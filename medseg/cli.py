@@ -169,7 +169,7 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _arg(
                 "model",
                 metavar="MODEL",
-                help="a model or run folder, a MONAI bundle, a folder of masks <case>.nii.gz, or a class table",
+                help="a model or run folder, a MONAI bundle, a folder of masks, or a class table",
             ),
             _arg("cohort", metavar="COHORT", help="a data set with references"),
             _arg(
