@@ -43,7 +43,7 @@ def make_cases(data: Path, out: Path, n: int) -> None:
 
 def main() -> None:
     """Make the cases, evaluate them once, and print the line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cases", type=int, default=260)
     parser.add_argument("--workers", type=int, default=2)
