@@ -141,9 +141,10 @@ class Configuration:
         """Networks a fold (the first of a cascade counts) and their weights: what is small is simple."""
         from medseg.core.files import read_json
 
-        cards = [read_json(model / "card.json") for model in next(iter(self.models.values()))]
-        firsts = sum(plan.cascade is not None for plan in self.plans)
-        return len(cards) + firsts, sum(card["parameters"] for card in cards)
+        fold = next(iter(self.models.values()))
+        places = [model / name for model in fold for name in ("card.json", "first/card.json")]
+        cards = [read_json(place) for place in places if place.is_file()]
+        return len(cards), sum(card["parameters"] for card in cards)
 
 
 def configuration(ground: Ground, home: Run, name: str = "", **choices: Any) -> Configuration:
