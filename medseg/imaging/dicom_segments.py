@@ -9,7 +9,7 @@ from medseg.core.errors import CaseError
 from medseg.imaging.dicom_deflate import bounded
 from medseg.imaging.dicom_header import text_of, tolerant
 from medseg.imaging.dicom_naming import safe_name, values_of, without_identity
-from medseg.imaging.labels import Code, Label, Labels
+from medseg.imaging.labels import TISSUE, Code, Label, Labels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -42,15 +42,12 @@ def names_in(dataset: Dataset) -> dict[int, str]:
 
 def _label(segment: Dataset, dataset: Dataset) -> Label:
     number = int(segment.SegmentNumber)
-    terms = {
-        "category": _code(segment, "SegmentedPropertyCategoryCodeSequence", dataset),
-        "type": _code(segment, "SegmentedPropertyTypeCodeSequence", dataset),
-    }
     return Label(
         value=number,
         name=safe_name(text_of(segment, "SegmentLabel"), dataset, f"segment {number}"),
         colour=_colour(segment),
-        **{name: code for name, code in terms.items() if code is not None},
+        category=_code(segment, "SegmentedPropertyCategoryCodeSequence", dataset) or TISSUE,
+        type=_code(segment, "SegmentedPropertyTypeCodeSequence", dataset) or TISSUE,
     )
 
 

@@ -115,7 +115,7 @@ ALL = {"t1 mprage", "T1 Gd", "FLAIR", "dwi", "adc"}
         ({"prefer": "last"}, {"T1 Gd"}),
         ({"prefer": "last", "take": "all"}, ALL),
     ],
-    ids=str,
+    ids=lambda given: " ".join(sorted(given)) if isinstance(given, set) else str(given),
 )
 def test_each_condition_takes_what_it_says(study: Path, rules: dict[str, Any], expected: set[str]) -> None:
     found = names_taken(study, **rules)
