@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from medseg.core.errors import MedsegError
 from medseg.core.registry import look_up
@@ -32,8 +33,11 @@ class Step(Value):
 
 
 class Postprocessing(Value):
-    """Mask steps in the order they are carried out; none by default."""
+    """What comes after a network: how its probabilities become a mask, and mask steps in their order."""
 
+    thresholds: dict[int, Annotated[float, Field(gt=0, lt=1)]] = {}
+    """Label value -> the probability it needs against background; 0.5 where nothing is said. Among several
+    labels that of the largest ``p (1 - t) / t`` is taken. It needs a model of ours."""
     steps: tuple[Step, ...] = ()
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medseg.imaging.candidates import candidates
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
-from medseg.learning.inference import label_map
+from medseg.learning.inference import Thresholds, label_map
 from medseg.learning.model import Models
 from medseg.learning.settings import Prediction
 
@@ -19,7 +19,10 @@ Probabilities = tuple[NDArray[np.float32], Grid]
 
 
 def segment_with_confidence(
-    models: Models, image: Image, prediction: Prediction | None = None
+    models: Models,
+    image: Image,
+    prediction: Prediction | None = None,
+    thresholds: Thresholds | None = None,
 ) -> tuple[Image, dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """A mask with what the model thinks of it, from one pass over the image.
 
@@ -33,7 +36,8 @@ def segment_with_confidence(
         Label name -> candidates with ``point_mm`` (RAS), ``score`` (largest probability) and ``ml``.
     """
     parts = models.parts(image, prediction)
-    mask = image.but(label_map(parts, image.grid, models.labels))
+    chosen = models.postprocessing.thresholds if thresholds is None else thresholds
+    mask = image.but(label_map(parts, image.grid, models.labels, chosen))
     names = [label.name for label in models.labels]
     first = models.plan.outputs - len(names)  # background comes before labels, and not before regions
     seen = [expected_dice(array) if first else _of_regions(array) for array, _ in parts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -23,6 +23,8 @@ from medseg.learning.settings import Prediction
 Predict = Callable[[Tensor], Tensor]
 Part = tuple[NDArray[np.float32], Grid]
 """Class probabilities ``[L, I, J, K]`` (background first; of regions these alone) and their grid."""
+Thresholds = Mapping[int, float]
+"""Label value -> the probability it needs (`medseg.imaging.masks.Postprocessing`)."""
 
 WHOLE = 2.0
 """An image of up to this many patches in volume goes through the network in one piece."""
@@ -68,7 +70,9 @@ def strides_of(plan: Plan) -> Triple:
     return int(i), int(j), int(k)
 
 
-def label_map(parts: Sequence[Part], source: Grid, labels: Labels) -> NDArray[np.unsignedinteger]:
+def label_map(
+    parts: Sequence[Part], source: Grid, labels: Labels, thresholds: Thresholds | None = None
+) -> NDArray[np.unsignedinteger]:
     """Probabilities on prepared grids -> label values ``[I, J, K]`` on the source grid.
 
     Several parts (configurations of their own spacing) count alike: the mean on the source grid decides.
@@ -78,23 +82,49 @@ def label_map(parts: Sequence[Part], source: Grid, labels: Labels) -> NDArray[np
     target = canonical_grid(source)
     table = np.array([0, *values_of(labels)])
     table = table.astype(np.uint8 if table.max() <= 255 else np.uint16)
-    return from_canonical(table[_decided(parts, target, labels)][None], source)[0]
+    return from_canonical(table[_decided(parts, target, labels, thresholds)][None], source)[0]
 
 
-def class_indices(found: NDArray[np.float32], labels: Labels) -> NDArray[np.uint16]:
+def class_indices(
+    found: NDArray[np.float32], labels: Labels, thresholds: Thresholds | None = None
+) -> NDArray[np.uint16]:
     """Probabilities ``[L, ...]`` -> class indices as prepared references hold them, ``[...]``.
 
     The most probable class. Of regions, each voxel takes the value that lies in just the regions of
     probability 0.5 or more; where no value does, what is said contradicts itself and the smallest of these
     regions decides (`medseg.imaging.labels.painting`).
+
+    Parameters
+    ----------
+    thresholds : mapping, optional
+        Label value -> threshold t other than 0.5: the class of the largest ``p (1 - t) / t`` is taken, which
+        for a single label is ``p > t``; a region from t on.
     """
+    needed = thresholds or {}
     if not any(label.region for label in labels):
+        if needed:
+            odds = [1.0, *(1 / needed.get(value, SURE) - 1 for value in values_of(labels))]
+            found = found * np.array(odds, np.float32).reshape(-1, *[1] * (found.ndim - 1))
         return found.argmax(0).astype(np.uint16)
     table = np.searchsorted([0, *values_of(labels)], painting(labels)).astype(np.uint16)
     codes = np.zeros(found.shape[1:], np.uint16)
-    for n, one in enumerate(found):
-        codes |= (one >= SURE).astype(np.uint16) << n
+    for n, (one, label) in enumerate(zip(found, labels, strict=True)):
+        codes |= (one >= needed.get(label.value, SURE)).astype(np.uint16) << n
     return table[codes]
+
+
+def mean_slabs(parts: Sequence[Part], target: Grid) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Mean probabilities of several parts on `target`, slab by slab along its first axis."""
+    if len(parts) == 1 and parts[0][1].matches(target):
+        yield slice(0, target.shape[0]), parts[0][0]
+        return
+    slabs = [_slabs(array, prepared, target) for array, prepared in parts]
+    planes = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2] * len(parts[0][0])))
+    for first in range(0, target.shape[0], planes):
+        total = slabs[0](first, planes)
+        for slab in slabs[1:]:
+            total = total + slab(first, planes)
+        yield slice(first, first + planes), total if len(slabs) == 1 else total / np.float32(len(slabs))
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -197,19 +227,13 @@ def _in_windows(predict: Predict, image: Tensor, plan: Plan, settings: Predictio
     return total / weights
 
 
-def _decided(parts: Sequence[Part], target: Grid, labels: Labels) -> NDArray[np.uint16]:
-    """Class index of each voxel of `target`, slab by slab along the first axis."""
-    if len(parts) == 1 and parts[0][1].matches(target):
-        return class_indices(parts[0][0], labels)
-    slabs = [_slabs(array, prepared, target) for array, prepared in parts]
+def _decided(
+    parts: Sequence[Part], target: Grid, labels: Labels, thresholds: Thresholds | None
+) -> NDArray[np.uint16]:
+    """Class index of each voxel of `target`."""
     out = np.empty(target.shape, np.uint16)
-    planes = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2] * len(parts[0][0])))
-    for first in range(0, target.shape[0], planes):
-        total = slabs[0](first, planes)
-        for slab in slabs[1:]:
-            total = total + slab(first, planes)
-        mean = total if len(slabs) == 1 else total / np.float32(len(slabs))
-        out[first : first + planes] = class_indices(mean, labels)
+    for slab, mean in mean_slabs(parts, target):
+        out[slab] = class_indices(mean, labels, thresholds)
     return out
 
 

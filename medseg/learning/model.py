@@ -27,7 +27,7 @@ from medseg.imaging.masks import Postprocessing
 from medseg.learning.cascade import answer_on, one_hot
 from medseg.learning.checkpoint import alone
 from medseg.learning.devices import keep_memory, pick_device
-from medseg.learning.inference import Part, class_indices, label_map, probabilities
+from medseg.learning.inference import Part, Thresholds, class_indices, label_map, probabilities
 from medseg.learning.joint import NAME as JOINT
 from medseg.learning.networks import build_network
 from medseg.learning.settings import Prediction
@@ -132,7 +132,7 @@ class Models:
 
     members: tuple[Model, ...]
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
-    """Mask steps that were chosen with them."""
+    """Thresholds and mask steps that were chosen with them."""
 
     @property
     def plan(self) -> Plan:
@@ -170,9 +170,15 @@ class Models:
         keep = ("name", "version", "weights_sha256", "plan_digest")
         return {"digest": self.digest, "models": [{k: m.about[k] for k in keep} for m in self.members]}
 
-    def segment(self, image: Image, prediction: Prediction | None = None) -> Image:
-        """Label values on the image's own grid, in its own axis order."""
-        return image.but(label_map(self.parts(image, prediction), image.grid, self.labels))
+    def segment(
+        self, image: Image, prediction: Prediction | None = None, thresholds: Thresholds | None = None
+    ) -> Image:
+        """Label values on the image's own grid, in its own axis order.
+
+        Thresholds are by default those that were chosen with the models; mask steps are not carried out.
+        """
+        chosen = self.postprocessing.thresholds if thresholds is None else thresholds
+        return image.but(label_map(self.parts(image, prediction), image.grid, self.labels, chosen))
 
     def classify(
         self, image: Image, prediction: Prediction | None = None, mask: Image | None = None

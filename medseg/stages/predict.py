@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def predict(
     prediction: Prediction,
     device: str = "auto",
     quality: bool = False,
+    thresholds: Mapping[int, float] | None = None,
     out: Path,
 ) -> None:
     """Predict one case with the mean probabilities of the models given.
@@ -32,6 +34,8 @@ def predict(
         The ingested case, then one or more model folders.
     quality : bool
         Of masks, also write what the model thinks of its own: ``quality.json`` and ``candidates.json``.
+    thresholds : mapping, optional
+        Of masks: label value -> the probability it needs, where that is not 0.5.
     """
     from medseg.learning.opened import opened
 
@@ -42,15 +46,17 @@ def predict(
     if models.classifies:
         write_json(out / "probabilities.json", models.classify(case.image, prediction, case.mask))
     if models.task == "segmentation" and quality:
-        _with_confidence(models, case.image, prediction, out)
+        _with_confidence(models, case.image, prediction, thresholds, out)
     elif models.task == "segmentation":
-        write_image(models.segment(case.image, prediction), out / "mask.nii.gz")
+        write_image(models.segment(case.image, prediction, thresholds), out / "mask.nii.gz")
 
 
-def _with_confidence(models: Any, image: Image, prediction: Prediction, out: Path) -> None:
+def _with_confidence(
+    models: Any, image: Image, prediction: Prediction, thresholds: Mapping[int, float] | None, out: Path
+) -> None:
     from medseg.learning.confidence import segment_with_confidence
 
-    mask, quality, candidates = segment_with_confidence(models, image, prediction)
+    mask, quality, candidates = segment_with_confidence(models, image, prediction, thresholds)
     write_image(mask, out / "mask.nii.gz")
     write_json(out / QUALITY, quality)
     write_json(out / CANDIDATES, candidates)

@@ -1,4 +1,4 @@
-"""What cross-validation decides: the configuration, and mask steps that pay. The test part stays locked."""
+"""The configuration that cross-validation decides for, and what a recipe ends in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.files import write_json
 from medseg.core.values import nearest
 from medseg.data.plan import Plan
-from medseg.imaging.masks import Postprocessing, Step
+from medseg.imaging.masks import Postprocessing
 from medseg.learning.tracking import finish_workflow
 from medseg.workflows import training as road
 from medseg.workflows.ground import Configuration, Ground, configuration, together
@@ -59,42 +59,10 @@ def choose(ground: Ground) -> tuple[Configuration, Beside]:
     return found[decided["chosen"]], said_of_choice(decided)
 
 
-def choose_steps(ground: Ground, found: Configuration) -> tuple[Postprocessing, Beside]:
-    """Mask steps: those of the recipe, else those that pay on the masks of cases not seen in training."""
-    from medseg.evaluation.choice_steps import choose_steps as decide
-    from medseg.evaluation.choice_steps import options_for, said_of_steps
-    from medseg.stages.postprocess import read_tries, try_steps
-
-    settings, raw = ground.settings, ground.raw
-    if settings.postprocessing.steps or not settings.choosing.steps or found.plan.task != "segmentation":
-        return settings.postprocessing, Beside()
-    if not settings.split.cross_validates:
-        said = "none was tried: a single fold leaves no predictions of cases that were not trained on"
-        return Postprocessing(), Beside((), {"Mask steps": {"kept": said}}, {"steps": {"note": said}})
-    ignored = settings.scoring.ignore or raw.cohort.ignore
-    labels = tuple(label for label in raw.cohort.labels if label.value != ignored and not label.region)
-    options = options_for(labels, _typical_ml(found.plan))
-    if not options:
-        return Postprocessing(), Beside()
-    items = {case: (mask, raw[case]) for case, mask in found.predicted.items() if case in raw}
-    how = {"labels": labels, "options": options, "scoring": settings.scoring.but(ignore=ignored)}
-    tried = found.home.map(try_steps, items, **how)
-    tries = [row for artifact in tried.values() for row in read_tries(artifact)]
-    decided = decide(tries, options, settings.scoring, settings.choosing.confidence)
-    write_json(ground.run.root / "steps.json", decided)
-    steps = tuple(Step.model_validate(step) for step in decided["steps"])
-    lines = list(said_of_steps(decided))
-    facts = {f"kept {n}": line for n, line in enumerate(lines, 1)} | {"rule": decided["rule"]}
-    each, together_ = 100 * decided["confidence"], 100 * decided["confidence_of_all"]
-    facts["intervals"] = f"{each:.4g} % each, {together_:g} % of all together"
-    console = tuple(f"  mask steps: {line}" for line in lines)
-    return Postprocessing(steps=steps), Beside(console, {"Mask steps": facts}, {"steps": decided})
-
-
 def keep_final(
     ground: Ground, found: Configuration, steps: Postprocessing, choice: Mapping[str, Any]
 ) -> None:
-    """``final/model``: the models and the mask steps that go with them, to be carried away as one folder."""
+    """``final/model``: the models and the postprocessing that goes with them, as one folder to carry away."""
     from medseg.stages.final import final
 
     root = ground.run.root
@@ -173,11 +141,6 @@ def flat_patch(plan: Plan) -> tuple[int, int, int]:
     sides = [n * mm / to for n, mm, to in zip(shape, spacing, plan.spacing_mm, strict=True)]
     i, j = (min(_LARGEST, -(-round(side) // _SIDE) * _SIDE) for side in sides[:2])
     return i, j, 1
-
-
-def _typical_ml(plan: Plan) -> dict[str, float]:
-    """The median volume of each label among the training cases, by its value."""
-    return {value: float(cell["median"]) for value, cell in plan.fingerprint.get("volume_ml", {}).items()}
 
 
 def _scored(ground: Ground, name: str, found: Configuration) -> list[dict[str, Any]]:

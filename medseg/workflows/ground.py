@@ -173,5 +173,6 @@ def together(ground: Ground, home: Run, name: str, members: Sequence[Configurati
 def _judged(ground: Ground, home: Run, name: str, plans: tuple[Plan, ...], models: Models) -> Configuration:
     settings = ground.settings
     judges = road.held_out(ground.parts, models, settings.split.judges_test())
-    predicted = road.predict_cases(home, ground.raw, judges, settings.prediction, ground.device)
+    how = settings.prediction, ground.device, settings.postprocessing
+    predicted = road.predict_cases(home, ground.raw, judges, *how)
     return Configuration(name, home, plans, models, judges, predicted)

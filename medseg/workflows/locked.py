@@ -41,7 +41,7 @@ def open_test(ground: Ground, found: Configuration, steps: Postprocessing) -> Op
     if not (split.cross_validates and split.open_test and cases):
         return Opened()
     judges = dict.fromkeys(cases, found.everyone)
-    predicted = road.predict_cases(found.home, raw, judges, settings.prediction, ground.device)
+    predicted = road.predict_cases(found.home, raw, judges, settings.prediction, ground.device, steps)
     masks = road.postprocess_all(found.home, raw, predicted, steps)
     place = ground.run.at(TEST)
     scores = road.score_all(place, raw, masks, cases, settings.scoring)

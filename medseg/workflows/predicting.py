@@ -158,7 +158,8 @@ def _written(job: _Job, case: Case) -> dict[str, Any]:
     image = read_case_image(case, models.channels, job.align)
     if models.task == "classification":
         return {"probabilities": models.classify(image, job.prediction), "files": {}}
-    mask = apply_steps(models.segment(image, job.prediction), job.postprocessing.steps)
+    mask = models.segment(image, job.prediction, job.postprocessing.thresholds)
+    mask = apply_steps(mask, job.postprocessing.steps)
     written, failed, remark = _outputs(job, case, mask, image)
     volumes = volumes_ml(mask, models.labels)
     facts: dict[str, Any] = {

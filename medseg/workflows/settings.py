@@ -110,9 +110,12 @@ class Choosing(Value):
     """Configurations are compared by its mean over labels: ``dice`` (``auroc`` of classes) by default."""
     steps: bool = True
     """Try mask steps (largest component, smallest volume, holes) on cross-validated masks, label by label,
-    and keep those that pay; not where `postprocessing.steps` are given."""
+    and keep those that pay; not where `postprocessing` is given."""
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.3, 0.4, 0.6, 0.7)
+    """Before the steps, probabilities at which a label may be taken instead of 0.5, tried on each label: one
+    more pass over the cross-validated cases; none to leave it out."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Of the intervals that decide; of steps, for all that are tried together."""
+    """Of the intervals that decide; of thresholds and steps, for all that are tried together."""
 
 
 Configurations = dict[str, dict[str, Any]]
@@ -184,7 +187,7 @@ class TrainSettings(Value):
     """Images of another site (``adaptation.target.root``) each model is adapted to: ``adapted/adapt``."""
     prediction: Prediction = Prediction()
     postprocessing: Postprocessing = Postprocessing()
-    """Mask steps set by hand; without any, cross-validation tries some (`choosing.steps`)."""
+    """Thresholds and mask steps set by hand; without any, cross-validation tries some (`choosing.steps`)."""
     scoring: Scoring = Scoring()
     export: tuple[ObjectKind, ...] = ()
     """DICOM objects written for the cases judged, when their source is DICOM."""

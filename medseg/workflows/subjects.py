@@ -25,11 +25,12 @@ BUNDLE = ("configs/inference.json", "configs/inference.yaml", "configs/inference
 
 @dataclass(frozen=True)
 class Using:
-    """How a subject is used: windows and precision, device, whether code of a bundle may run."""
+    """How a subject is used: windows and precision, device, whether code of a bundle may run, thresholds."""
 
     prediction: Prediction = field(default_factory=Prediction)
     device: str = "auto"
     trust: bool = False
+    thresholds: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,16 @@ class Subject:
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
 
     def predict(self, run: Run, raw: Ingested, using: Using) -> dict[str, Artifact]:
-        """A folder for each case with ``mask.nii.gz`` or ``probabilities.json``; failed cases are missing."""
+        """A folder for each case with ``mask.nii.gz`` or ``probabilities.json``; failed cases are missing.
+
+        Raises
+        ------
+        MedsegError
+            Thresholds for what does not show its probabilities.
+        """
+        if using.thresholds and self.kind != "medseg":
+            mend = "leave postprocessing.thresholds out"
+            raise MedsegError("thresholds need the probabilities of a model of medseg", mend=mend)
         return _PREDICT[self.kind](self, run, raw, using)
 
 
@@ -191,10 +201,10 @@ def _by_models(subject: Subject, run: Run, raw: Ingested, using: Using) -> dict[
     from medseg.stages.predict import predict
 
     items = {case: (raw[case], *subject.models) for case in raw}
-    how = {"prediction": using.prediction, "device": using.device}
-    return dict(
-        run.map(predict, items, **how, **({"quality": True} if subject.task == "segmentation" else {}))
-    )
+    how: dict[str, Any] = {"prediction": using.prediction, "device": using.device}
+    how |= {"quality": True} if subject.task == "segmentation" else {}
+    how |= {"thresholds": using.thresholds} if using.thresholds else {}
+    return dict(run.map(predict, items, **how))
 
 
 def _by_bundle(subject: Subject, run: Run, raw: Ingested, using: Using) -> dict[str, Artifact]:

@@ -99,12 +99,18 @@ def predict_cases(
     models: Mapping[str, Collection[Artifact]],
     prediction: Prediction,
     device: str = "auto",
+    postprocessing: Postprocessing | None = None,
 ) -> dict[str, Artifact]:
-    """Predict each case with the models named for it (several: mean of their probabilities)."""
+    """Predict each case with the models named for it (several: mean of their probabilities).
+
+    Thresholds of `postprocessing` make the masks; its mask steps come after (`postprocess_all`).
+    """
     from medseg.stages.predict import predict
 
     items = {c: (raw[c], *models[c]) for c in models if c in raw}
-    return dict(run.map(predict, items, prediction=prediction, device=device))
+    thresholds = postprocessing.thresholds if postprocessing else {}
+    more = {"thresholds": thresholds} if thresholds else {}  # a key knows of those that are set
+    return dict(run.map(predict, items, prediction=prediction, device=device, **more))
 
 
 def postprocess_all(
@@ -198,7 +204,7 @@ def cross_validate(
         weights=carried_weights(run, transfer), transfer=transfer,
     )  # fmt: skip
     judges = held_out(split, models, test=folds == 1)
-    predicted = predict_cases(run, raw, judges, prediction or Prediction(), device)
+    predicted = predict_cases(run, raw, judges, prediction or Prediction(), device, postprocessing)
     masks = postprocess_all(run, raw, predicted, postprocessing)
     scores = score_all(run, raw, masks, judges, scoring)
     scores.models = _load(models)
@@ -209,11 +215,12 @@ def cross_validate(
 def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     """The whole recipe: images -> plan -> models -> scores -> report (-> DICOM objects)."""
     from medseg.workflows.adapting import with_adaptation
-    from medseg.workflows.choosing import choose, choose_steps, keep_final
+    from medseg.workflows.choosing import choose, keep_final
     from medseg.workflows.explaining import explain_worst
     from medseg.workflows.exporting import export_objects
     from medseg.workflows.ground import Ground, configuration
     from medseg.workflows.locked import open_test
+    from medseg.workflows.masking import choose_postprocessing
     from medseg.workflows.reporting import report_training
 
     cohort = open_cohort(settings.cohort, settings.task, run.quiet)
@@ -224,7 +231,7 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     ground = Ground(run, raw, parts, settings, device, carried_weights(run, settings.transfer))
 
     found, chosen = choose(ground) if settings.candidates else (configuration(ground, run), Beside())
-    steps, tried = choose_steps(ground, found)
+    found, steps, tried = choose_postprocessing(ground, found)
     masks = postprocess_all(found.home, raw, found.predicted, steps)
     scores = score_all(found.home, raw, masks, found.judges, settings.scoring)
     keep_final(ground, found, steps, {**chosen.summary, **tried.summary})

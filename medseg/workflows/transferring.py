@@ -210,7 +210,7 @@ def with_twin(
     watch = watch.but(uri=store_uri(watch, run.root), workflow=f"{settings.name}-{TWIN}")
     models = road.train_folds(twin, prepared, split, plan, settings.training, device=device, tracking=watch)
     judges = road.held_out(split, models, settings.split.judges_test())
-    predicted = road.predict_cases(twin, raw, judges, settings.prediction, device)
+    predicted = road.predict_cases(twin, raw, judges, settings.prediction, device, settings.postprocessing)
     masks = road.postprocess_all(twin, raw, predicted, settings.postprocessing)
     scores = road.score_all(twin, raw, masks, judges, settings.scoring)
     scores.to_csv(twin.root / "scores.csv")

@@ -44,7 +44,7 @@ class ValidateSettings(Value):
     select: Rules = None
     prediction: Prediction = Prediction()
     postprocessing: Postprocessing | None = None
-    """Mask steps; by default those that were chosen with the model."""
+    """Thresholds and mask steps; by default those that were chosen with the model."""
     scoring: Scoring = Scoring()
 
     def cohort_options(self) -> dict[str, Any]:
@@ -181,10 +181,11 @@ def _masks(
 ) -> dict[str, Artifact]:
     from medseg.workflows.training import postprocess_all
 
-    predicted = subject.predict(run, raw, Using(settings.prediction, device, settings.trust))
+    steps = subject.postprocessing if settings.postprocessing is None else settings.postprocessing
+    using = Using(settings.prediction, device, settings.trust, steps.thresholds)
+    predicted = subject.predict(run, raw, using)
     if subject.task != "segmentation":
         return predicted
-    steps = subject.postprocessing if settings.postprocessing is None else settings.postprocessing
     return postprocess_all(run, raw, predicted, steps) if steps.steps else predicted
 
 

@@ -109,3 +109,46 @@ def test_a_cascade_is_trained_on_answers_of_networks_that_had_not_seen_the_case(
         unseen = [f for f in inner.iterdir() if f"item.{case}" not in read_json(f / "record.json")["inputs"]]
         assert len(answered) == len(unseen) == 1
     assert (run / "scores.csv").is_file()
+
+
+def test_a_threshold_of_a_recipe_makes_its_masks_and_is_carried(tiny_msd: Path, tmp_path: Path) -> None:
+    from medseg.imaging.image import read_mask
+    from medseg.imaging.masks import Postprocessing
+
+    run = tmp_path / "run"
+    assert train(tiny_msd, run, "split.folds=1", "postprocessing.thresholds.1=0.999") == 0
+    assert open_models(run / "final/model", "cpu").postprocessing == Postprocessing(thresholds={1: 0.999})
+    image = next((tiny_msd / "imagesTr").glob("*.nii.gz"))
+    sizes = []
+    for n, words in enumerate(([], ["postprocessing.thresholds.1=0.001"])):
+        given = ["predict", str(run), str(image), str(tmp_path / f"out{n}"), *words, "--quiet"]
+        assert main(given) == 0
+        mask = read_mask(next((tmp_path / f"out{n}").glob("*.nii.gz")))
+        sizes.append(int((mask.array == 1).sum()))
+    assert sizes[0] == 0 < sizes[1]
+    made = [read_mask(file) for file in run.glob("predict/*/mask.nii.gz")]
+    assert made and not any((mask.array == 1).any() for mask in made)
+
+
+def test_thresholds_are_tried_on_cases_not_trained_on_and_those_kept_make_the_masks(
+    tiny_msd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.evaluation import choice_thresholds
+    from medseg.imaging.image import read_mask
+
+    decide, run = choice_thresholds.choose_thresholds, tmp_path / "run"
+
+    def kept(tries, options, scoring, confidence):
+        assert {row["option"] for row in tries} == {"0.5", *(option.said for option in options)}
+        return decide(tries, options, scoring, confidence) | {"thresholds": {"1": 0.999}}
+
+    monkeypatch.setattr(choice_thresholds, "choose_thresholds", kept)
+    assert train(tiny_msd, run, "choosing.thresholds=[0.3,0.999]") == 0
+    assert steps_of(run) == open_models(run / "final/model", "cpu").postprocessing
+    assert open_models(run, "cpu").postprocessing.thresholds == {1: 0.999}
+    scored = {row.split(",")[0] for row in (run / "scores.csv").read_text().splitlines()[1:]}
+    assert {p.name for p in run.glob("try_thresholds/*") if p.is_dir()} == scored
+    made = [read_mask(file) for file in run.glob("predict/*/mask.nii.gz")]
+    assert len(made) == 8  # the test part too
+    assert not any((mask.array == 1).any() for mask in made)
+    assert read_json(run / "thresholds.json")["confidence_of_all"] == pytest.approx(0.975)
