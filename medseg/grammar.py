@@ -174,6 +174,10 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
             _SCORING,
         ],
     ),
+    "report": (
+        "draw a report again from its table of scores: the same table, the same bytes",
+        [_arg("folder", metavar="FOLDER", help="of evaluate, validate, train or compare")],
+    ),
     "view": (
         "a report with its cases in 3-D, in the browser, on this machine alone",
         [

@@ -194,6 +194,13 @@ def compare(args: Namespace) -> Outcome:
     return journey(args.a, args.b, args.out, _scoring(args))
 
 
+def report(args: Namespace) -> Outcome:
+    """A report again, from its table."""
+    from medseg.workflows.redrawing import redraw
+
+    return redraw(args.folder)
+
+
 def view(args: Namespace) -> Outcome:
     """A report and its cases in the browser, on this machine alone."""
     from medseg.workflows.viewing import view as journey
@@ -293,6 +300,7 @@ VERBS: dict[str, Callable[[Namespace], Outcome]] = {
     "evaluate": evaluate,
     "validate": validate,
     "compare": compare,
+    "report": report,
     "view": view,
     "adapt": adapt,
     "explain": explain,

@@ -13,8 +13,8 @@ from medseg.evaluation.report.guide import GUIDE
 from medseg.evaluation.report.tables import number
 
 HEADS = ("Label", "Metric", "n", "A", "B", "B − A", "CI", "B better / ties / worse", "B first", "p (Holm)")
-SHOWN = 10
-"""Cases listed at each end of the differences."""
+SHOWN, MANY = 10, 200
+"""Cases listed at each end of the differences; of those in one table alone, on the page."""
 Cells = Sequence[Mapping[str, Any]]
 
 
@@ -28,6 +28,18 @@ def line(cell: Mapping[str, Any]) -> str:
         f"  {cell['label']:<18} {cell['metric']:<6} {cell['difference']:+.3f}{ci}{unit}  n = {cell['n']}, "
         f"{counts}p (Holm) = {cell['p_holm']:.3g}{verdict}"
     )
+
+
+def unpaired_lines(summary: Mapping[str, Any], shown: int = SHOWN) -> list[str]:
+    """A sentence for what only one table has: it is left out of the comparison, and must not go unseen."""
+    found = []
+    for key, what in (("only_in_one", "case"), ("labels_only_in_one", "label")):
+        for side, names in summary.get(key, {}).items():
+            if names:
+                more = " ..." if len(names) > shown else ""
+                said = f"{len(names)} {what}{'' if len(names) == 1 else 's'} only in {side.upper()}, left out"
+                found.append(f"{said}: {', '.join(names[:shown])}{more}")
+    return found
 
 
 def compare_page(
@@ -54,11 +66,7 @@ def compare_page(
         _section("Case by case", GUIDE["compare_cases"], scatter(cases, metric) + _changed(cases, metric))
         if cases
         else "",
-        "".join(
-            f"<p>Only in {side.upper()}: {escape(', '.join(names))}</p>"
-            for side, names in summary["only_in_one"].items()
-            if names
-        ),
+        "".join(f'<p class="note">{escape(said)}</p>' for said in unpaired_lines(summary, MANY)),
         _section("Conventions", "", f'<dl class="definitions">{_conventions(summary)}</dl>'),
         "<footer>Research use, not for diagnosis.</footer>",
     ]

@@ -167,7 +167,10 @@ def _overlays(
     files = {m.task.case: m.task for m in done if m.facts}
     shown = [case for case in gallery_cases(scores.rows, n) if case in files]
     return draw_overlays(
-        {c: (images.get(c), files[c].reference, files[c].prediction) for c in shown}, scores.rows, labels
+        {c: (images.get(c), files[c].reference, files[c].prediction) for c in shown},
+        scores.rows,
+        labels,
+        scores.scoring.ignore,
     )
 
 

@@ -149,9 +149,22 @@ def _measured(task: Task) -> Measured:
     if asks_for_lesions(task.scoring):
         found.lesions = lesion_list(prediction, reference, task.labels, task.scoring, task.case, task.patient)
     if task.probability is not None:
-        sure = read_image(task.probability)
-        found.detections = detections_in(sure, reference, task.labels, task.scoring, task.patient)
+        _look_for_candidates(found, reference, task.probability)
     return found
+
+
+def _look_for_candidates(found: Measured, reference: Image, probability: Path) -> None:
+    """The candidates of a map of probabilities; one that cannot be used leaves what the mask says alone."""
+    task = found.task
+    try:
+        sure = read_image(probability)
+        found.detections = detections_in(sure, reference, task.labels, task.scoring, task.patient)
+    except MedsegError as error:
+        said = f"case {task.case}: its map of probabilities is left out of the FROC curve: {error.what}"
+        found.notes.append(said)
+        found.failure = found.failure or Failure(
+            "evaluate", task.case, said, f"{said}\n  seen: {error.evidence}\n  mend: {error.mend}"
+        )
 
 
 def _references(task: Task, reference: Image) -> tuple[dict[str, Image], list[str]]:
@@ -197,6 +210,9 @@ def collect(done: list[Measured], extra: list[str], scoring: Scoring) -> tuple[S
         kept["readers"] = compared
     if lesions := sorted_rows(row for m in done for row in m.lesions):
         kept["lesion list"] = lesions
+    if without := [m.task.case for m in done if not m.task.probability]:
+        given = len(done) - len(without)
+        notes += [f"{given} of {len(done)} cases have a map of probabilities"] if given else []
     if any(m.detections for m in done):
         kept["detections"] = {x.name: [m.detections[x.name] for m in done if m.detections] for x in labels}
     return Scores(sorted_rows(row for m in done for row in m.rows), scoring, facts=kept), failures

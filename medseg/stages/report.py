@@ -22,9 +22,9 @@ EXPLAINED = "explain.json"
 """What the stage ``explain`` says of the maps in its folder."""
 
 
-@stage(version=2)
+@stage(version=3)
 def report(item: Mapping[str, Artifact], *, content: Mapping[str, Any], labels: Labels, out: Path) -> None:
-    """Write ``index.html``.
+    """Write ``index.html``, and beside it what it was made of (for ``medseg report``).
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def report(item: Mapping[str, Artifact], *, content: Mapping[str, Any], labels: 
     for row in content["rows"]:
         by_case.setdefault(row["case"], []).append(row)
     cases = [name.removeprefix(INGESTED) for name in item if name.startswith(INGESTED)]
-    overlays = tuple(_overlay(case, item, by_case.get(case, []), labels) for case in cases)
+    ignore = content["summary"].get("scoring", {}).get("ignore")
+    overlays = tuple(_overlay(case, item, by_case.get(case, []), labels, ignore) for case in cases)
     explained = [name.removeprefix(LOOKED) for name in item if name.startswith(LOOKED)]
     looked = tuple(
         one for case in explained for one in looked_at(item[LOOKED + case], item[SOURCE + case], labels)
@@ -57,7 +58,9 @@ def looked_at(explained: Artifact, ingested: Artifact, labels: Labels) -> list[L
     ]
 
 
-def _overlay(case: str, item: Mapping[str, Artifact], rows: list[Any], labels: Labels) -> Overlay:
+def _overlay(
+    case: str, item: Mapping[str, Artifact], rows: list[Any], labels: Labels, ignore: int | None
+) -> Overlay:
     raw, masked = read_ingested(item[INGESTED + case].path), item.get(MASK + case)
     mask = None if masked is None else read_mask(masked / "mask.nii.gz")
-    return overlay_of(case, raw.image, raw.mask, mask, rows, labels)
+    return overlay_of(case, raw.image, raw.mask, mask, rows, labels, ignore)

@@ -35,6 +35,7 @@ class Tested:
 
 def measured(run: Run, tested: Tested) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Scores, their summary, and the parts of the validation that do not depend on criteria."""
+    from medseg.evaluation.scoring import read_rows
     from medseg.workflows.training import score_all
 
     raw, settings = tested.raw, tested.settings
@@ -42,6 +43,8 @@ def measured(run: Run, tested: Tested) -> tuple[Any, dict[str, Any], dict[str, A
     if not scores.rows:
         raise MedsegError("no case was scored", mend="see the errors above: every case failed")
     scores.rows += _invalid(tested, {row["case"] for row in scores.rows})
+    scores.to_csv(run.root / "scores.csv")
+    scores.rows = read_rows(run.root / "scores.csv")  # what follows is made from the table, digit by digit
     numbers, ranges = _numbers(run, tested)
     outside = out_of_range(ranges, numbers)
     scores.facts = _facts(tested, outside, ranges)

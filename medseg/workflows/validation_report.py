@@ -56,7 +56,6 @@ def write_validation(
     parts["checklists"] = checklists(summary)
     judged = parts["acceptance"]
     passed = all(v["passed"] for v in judged)
-    scores.to_csv(run.root / "scores.csv")
     if "lesion list" in scores.facts:
         write_text(run.root / "lesions.csv", lesions_to_csv(scores.facts["lesion list"]))
     write_json(run.root / "summary.json", summary)

@@ -98,3 +98,21 @@ def test_folders_with_maps_give_the_table_and_the_curve(tmp_path):
     assert summary["froc"]["lesion"]["sensitivity"] == [0.5]
     assert len((tmp_path / "out" / "lesions.csv").read_text().splitlines()) == 1 + 3 * 3
     assert "lesion list" not in summary["facts"]
+
+
+def test_a_map_that_cannot_be_used_leaves_the_numbers_of_the_mask(tmp_path):
+    for n in range(3):
+        write_image(mask((1, 1, 2, 1)), tmp_path / "pred" / f"c{n}.nii.gz")
+        write_image(mask((1, 1, 2, 1)), tmp_path / "ref" / f"c{n}.nii.gz")
+    write_image(Image(scan((1, 1, 2, 0.9)), GRID), tmp_path / "maps" / "c0.nii.gz")
+    write_image(Image(np.zeros((4, 20, 20, 8), np.float32), GRID), tmp_path / "maps" / "c1.nii.gz")
+    done = evaluate_folders(
+        tmp_path / "pred", tmp_path / "ref", tmp_path / "out", "lesion=1", scoring=COUNTED,
+        probabilities=tmp_path / "maps", quiet=True,
+    )  # fmt: skip
+    assert [f.item for f in done.failures] == ["c1"]
+    assert {row["status"] for row in done.scores.rows} == {"ok"}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["froc"]["lesion"]["scans"] == 1
+    assert "2 of 3 cases have a map of probabilities" in summary["notes"]
+    assert "Mean sensitivity at 0.125, 0.25" in done.report.read_text()

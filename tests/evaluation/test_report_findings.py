@@ -65,7 +65,9 @@ def page():
         {"size": "below 1 ml", "lesions": 10, "found": 4, "sensitivity": 0.4, "ci": [0.2, 0.6]},
         {"size": "1 ml and above", "lesions": 50, "found": 36, "sensitivity": 0.72, "ci": None},
     ]
-    summary["froc"] = {"organ": {"false_positives": [0.1, 0.5, 1.0], "sensitivity": [0.3, 0.6, 0.7]}}
+    curve = {"false_positives": [0.1, 0.5, 1.0], "sensitivity": [0.3, 0.6, 0.7], "lesions": 31, "scans": 20}
+    curve |= {"rates": [0.125, 1.0], "at_rates": [0.3, 0.7], "mean": 0.5, "ci": [0.41, 0.59]}
+    summary["froc"] = {"organ": curve}
     context = ReportContext(
         "A study",
         rows,

@@ -15,7 +15,7 @@ from medseg.evaluation.pairs import Row
 from medseg.evaluation.report.overlays import Overlay, planes
 from medseg.evaluation.report.pictures import errors_svg, overlay_svg, thumb_svg
 from medseg.evaluation.report.tags import failure_tags
-from medseg.evaluation.structures import placed
+from medseg.evaluation.structures import placed, without_ignored
 from medseg.imaging.image import Image, read_image, read_mask
 from medseg.imaging.labels import Labels
 
@@ -84,7 +84,10 @@ def own_values(rows: Sequence[Row], case: str) -> list[str]:
 
 
 def draw_overlays(
-    files: Mapping[str, tuple[Path | None, Path | None, Path | None]], rows: Sequence[Row], labels: Labels
+    files: Mapping[str, tuple[Path | None, Path | None, Path | None]],
+    rows: Sequence[Row],
+    labels: Labels,
+    ignore: int | None = None,
 ) -> list[Overlay]:
     """An overlay for each case, in the order given.
 
@@ -93,6 +96,8 @@ def draw_overlays(
     files : mapping
         Case -> files of image, reference, prediction; None where there is none. A case whose files
         cannot be read is left out: it is among the failures already.
+    ignore : int, optional
+        Value of references whose voxels nobody knows.
     """
     by_case = _by_case(rows)
     found = []
@@ -104,7 +109,7 @@ def draw_overlays(
             continue
         if there is not None and mask is not None:
             mask, _ = placed(mask, there, resample=True)  # measured: refused unless resampling was asked for
-        found.append(overlay_of(case, shown, there, mask, by_case.get(case, ()), labels))
+        found.append(overlay_of(case, shown, there, mask, by_case.get(case, ()), labels, ignore))
     return found
 
 
@@ -115,8 +120,16 @@ def overlay_of(
     prediction: Image | None,
     rows: Sequence[Row],
     labels: Labels,
+    ignore: int | None = None,
 ) -> Overlay:
-    """One case: its planes with contours and errors, its failure tags, and its numbers by label."""
+    """One case: its planes with contours and errors, its failure tags, and its numbers by label.
+
+    Where the reference has the value `ignore` neither mask is shown, as neither is measured there.
+    """
+    if ignore is not None and reference is not None:
+        given, there = without_ignored(prediction, reference, ignore)
+        reference = reference.but(there[None])
+        prediction = None if prediction is None or given is None else prediction.but(given[None])
     shown = _matching(image, reference or prediction)
     drawn, window = planes(shown, reference, prediction, labels)
     mine = [row for row in rows if row["case"] == case]

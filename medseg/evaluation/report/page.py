@@ -14,6 +14,7 @@ from medseg.core.files import write_text
 from medseg.evaluation.report import cases, charts, curves, panels, sections, tables, volume_plots, words
 from medseg.evaluation.report.context import ReportContext
 from medseg.evaluation.report.gallery import own_values
+from medseg.evaluation.report.kept import context_of, kept_of, write_kept
 from medseg.evaluation.report.looked import figures
 from medseg.evaluation.report.pictures import ERROR_COLOURS
 from medseg.evaluation.report.tags import RULES
@@ -28,6 +29,8 @@ FORESTS = 8
 def render_report(context: ReportContext, out_dir: Path) -> Path:
     """Write ``index.html`` into `out_dir`: one file that needs no network and no other file.
 
+    Beside it lies what it was made of (see `medseg.evaluation.report.kept`), for `redraw`.
+
     Parameters
     ----------
     context : ReportContext
@@ -39,8 +42,9 @@ def render_report(context: ReportContext, out_dir: Path) -> Path:
     path
         Of the page.
     """
-    page = Path(out_dir) / "index.html"
-    write_text(page, render_page(context))
+    page, kept = Path(out_dir) / "index.html", kept_of(context)
+    write_kept(kept, page.parent)
+    write_text(page, render_page(context_of(kept, context.rows)))
     return page
 
 
@@ -124,12 +128,13 @@ def _short(digest: Any) -> str:
 
 def _tables(context: ReportContext) -> dict[str, Any]:
     """The tables of findings by name; empty ones are not drawn."""
-    names = ("agreement", "lesions", "panoptic", "readers", "sample_size", "quality", "probabilities")
+    names = ("agreement", "lesions", "panoptic", "readers", "sample_size", "quality", "probabilities", "froc")
     names += ("spread",)
     found = {name: getattr(sections, name)(context.summary) for name in names}
     more = {
         "icc": sections.icc_words(context.summary),
         "quality_words": sections.quality_words(context.summary),
+        "froc_rates": sections.froc_rates(context.summary),
     }
     more |= {name: getattr(sections, name)(context) for name in ("ranges", "leakage")}
     return found | more

@@ -42,6 +42,22 @@ def lesions(summary: Summary) -> Rows:
     return found
 
 
+def froc(summary: Summary) -> Rows:
+    """Label, scans, lesions, mean sensitivity over the rates of false positives, that at one a scan."""
+    found = []
+    for label, cell in summary.get("froc", {}).items():
+        at = dict(zip(cell["rates"], cell["at_rates"], strict=True))
+        counts = [str(cell[k]) for k in ("scans", "lesions")]
+        found.append([label, *counts, _with(cell["mean"], cell.get("ci"), 3), number(at.get(1.0), 3)])
+    return found
+
+
+def froc_rates(summary: Summary) -> str:
+    """The rates of false positives a scan that the mean sensitivity is taken over."""
+    first = next(iter(summary.get("froc", {}).values()), {"rates": []})
+    return ", ".join(f"{rate:g}" for rate in first["rates"])
+
+
 def panoptic(summary: Summary) -> Rows:
     """Label and the means over cases of panoptic, segmentation and recognition quality."""
     found = []
