@@ -133,7 +133,7 @@ def _refuse_patch(plan: Plan) -> None:
     if not strides:
         return
     padded = [tuple(s) + (1,) * (3 - len(s)) for s in strides]
-    total = np.prod(np.array(padded), axis=0)
+    total = np.where(np.equal(plan.patch, 1), 1, np.prod(padded, axis=0))  # 2-D: the flat axis stays
     odd = [n for n in range(3) if plan.patch[n] % total[n]]
     if odd:
         needed = [int(np.ceil(p / t) * t) for p, t in zip(plan.patch, total, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -105,6 +106,11 @@ def used_gb(device: torch.device) -> float:
     """Peak of this process so far, or of the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss of a process begins with the peak of the one that started it
+        peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), "")
+        if peak:
+            return int(peak.split()[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 

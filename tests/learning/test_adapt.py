@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -239,11 +240,11 @@ def test_a_training_with_a_term_resumes_to_the_last_bit(kind, cases, target, tmp
     )
     epoch, seen = Job._epoch, []
 
-    def cut_off(job, stop, bar):
+    def cut_off(job, batches, stop, bar):
         if len(seen) == 1:
             stop.set()
         seen.append(1)
-        return epoch(job, stop, bar)
+        return epoch(job, batches, stop, bar)
 
     monkeypatch.setattr(Job, "_epoch", cut_off)
     with pytest.raises(SystemExit):
@@ -279,7 +280,7 @@ def test_the_opponent_learns_and_the_network_is_moved_against_it(kind, cases, ta
     running = {k: v.clone() for k, v in running.items() if "num_batches" in k}
     job.state.network.train()
     job.state.facts["step"] = 3  # at the very start the opponent moves the network by nothing
-    job._step(job.sampler.draw(0, 0))
+    job._step(iter([job.sampler.draw(0, 0)]), threading.Event())
     assert any(not torch.equal(a, b) for a, b in zip(before, term.opponent.parameters(), strict=True))
     after = job.state.network.state_dict()
     assert all(after[k] == v + 1 for k, v in running.items())  # the target's forward pass left no trace
