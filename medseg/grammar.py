@@ -28,7 +28,7 @@ _SCORING = _arg(
     nargs="*",
     metavar="key=value",
     help="choices of the measurement: resample=true, ignore=255, metrics=[dice,hd95,lesion_f1], "
-    "lesions.minimum_ml=0.05, margins.dice=0.02, repeats=5000, ...",
+    "lesions.minimum_ml=0.05, margins.dice=0.02, repeats=5000, ...; evaluate: marks=marks.yaml too",
 )
 _LABELS = _arg("--labels", metavar="name=1,other=2", help="label names and values")
 _FORMATS = _arg(
@@ -158,7 +158,8 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
                 "overrides",
                 nargs="*",
                 metavar="key=value",
-                help="settings: leakage=exclude, training=RUN, scoring.tolerance_mm=2, trust=true, ...",
+                help="settings: leakage=exclude, training=RUN, marks=marks.yaml, scoring.tolerance_mm=2, "
+                "trust=true, ...",
             ),
             RUN,
             *_COHORT,

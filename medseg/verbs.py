@@ -142,6 +142,8 @@ def evaluate(args: Namespace) -> Outcome:
     """Two folders of masks -> scores and report."""
     from medseg.workflows.judging import evaluate as journey
 
+    marks = [word.partition("=")[2] for word in args.overrides if word.startswith("marks=")]
+    args.overrides = [word for word in args.overrides if not word.startswith("marks=")]
     return journey(
         args.pred,
         args.ref,
@@ -155,6 +157,7 @@ def evaluate(args: Namespace) -> Outcome:
         quality=args.quality,
         readers=_readers(args.reader),
         probabilities=args.probabilities,
+        marks=marks[-1] if marks else None,
         quiet=args.quiet,
     )
 

@@ -1,17 +1,19 @@
-"""What may stand beside two folders of masks: groups of cases, quality scores, masks of more readers."""
+"""What may stand beside two folders of masks: groups of cases, quality scores, more readers, marks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medseg.core.errors import MedsegError
+from medseg.data.review import read_marks
 from medseg.evaluation.class_tables import read_table
 from medseg.evaluation.folders import find_masks
 
 Groups = Mapping[str, Mapping[str, Any]]
+T = TypeVar("T")
 
 
 def read_groups(source: Groups | str | Path | None) -> dict[str, dict[str, Any]]:
@@ -77,3 +79,29 @@ def reader_files(readers: Mapping[str, str | Path] | None) -> dict[str, dict[str
         for case, file in find_masks(Path(folder)).items():
             found.setdefault(case, {})[name] = file
     return found
+
+
+def marked_out(marks: Mapping[str, str] | str | Path | None, cases: Collection[str]) -> list[str]:
+    """The cases that a reader marked ``fail``, from a mapping or a ``marks.yaml``; sorted.
+
+    Raises
+    ------
+    MedsegError
+        Marks that cannot be read, or name none of the cases; or every case is marked ``fail``.
+    """
+    told = dict(marks) if isinstance(marks, Mapping) else read_marks(marks) if marks else {}
+    if told and not set(told) & set(cases):
+        raise MedsegError(
+            "the marks name none of these cases",
+            evidence=f"marked: {', '.join(sorted(told)[:3])}; cases: {', '.join(sorted(cases)[:3])}",
+            mend="take the marks of a report on these cases",
+        )
+    found = sorted(case for case in cases if told.get(case) == "fail")
+    if found and len(found) == len(cases):
+        raise MedsegError("every case is marked fail: nothing is left to measure")
+    return found
+
+
+def without(files: Mapping[str, T], excluded: Collection[str]) -> dict[str, T]:
+    """The files (or rows) of all other cases."""
+    return {case: file for case, file in files.items() if case not in excluded}

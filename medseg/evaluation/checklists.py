@@ -71,7 +71,10 @@ def _preprocessing(summary: Summary) -> str:
 
 
 def _subsets(summary: Summary) -> str:
-    return "none: every case of the cohort that could be read was tested"
+    gone = [one for one in (_of(summary, "flow").get("left") or ()) if one["why"] == "excluded"]
+    if not gone:
+        return "none: every case of the cohort that could be read was tested"
+    return "all that could be read but " + "; ".join(f"{one['n']} ({one['reason']})" for one in gone)
 
 
 def _deidentified(summary: Summary) -> str:

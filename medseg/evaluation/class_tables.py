@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.core.errors import MedsegError
 from medseg.core.run import Failure
 from medseg.data.classes import SEVERAL, classes_of, several_classes
+from medseg.data.review import EXCLUDED
 from medseg.evaluation.classification import class_rows
 from medseg.evaluation.policy import Scoring
 
@@ -29,6 +30,7 @@ def evaluate_tables(
     scoring: Scoring,
     patients: Mapping[str, str] | None = None,
     groups: Mapping[str, Mapping[str, Any]] | None = None,
+    marks: Mapping[str, str] | str | Path | None = None,
 ) -> tuple[Scores, list[Failure], Path]:
     """Score a table of predicted classes or probabilities against a table of references, matched by case.
 
@@ -42,16 +44,21 @@ def evaluate_tables(
         A column ``patient`` is used when `patients` is not given.
     groups : mapping, optional
         Case -> column -> value: for subgroups.
+    marks : mapping or path, optional
+        Cases marked ``fail`` are left out.
     """
+    from medseg.evaluation.beside import marked_out, without
     from medseg.evaluation.evaluate import write_results
     from medseg.evaluation.scoring import Scores
 
-    references = read_table(ref)
+    references, answers = read_table(ref), read_table(pred)
+    excluded = marked_out(marks, references)
+    references, answers = (without(table, excluded) for table in (references, answers))
     several = bool(references) and "class" not in next(iter(references.values()))
     if several or several_classes(cells["class"] for cells in references.values()):
         scoring = scoring.but(classes=scoring.classes.but(several=True))
     truth = {case: _truth(cells, case, several) for case, cells in references.items()}
-    predicted = {case: probabilities_of(cells, case) for case, cells in read_table(pred).items()}
+    predicted = {case: probabilities_of(cells, case) for case, cells in answers.items()}
     classes = _classes(references, truth, predicted, several)
     who = {case: cells["patient"] for case, cells in references.items() if cells.get("patient")}
     who |= patients or {}
@@ -67,7 +74,8 @@ def evaluate_tables(
     failures += [_problem(c, "a prediction without a reference; it is not measured") for c in extra]
     notes = [f"{len(extra)} prediction(s) without a reference: {', '.join(extra)}"] if extra else []
     notes += _odd(predicted, several=bool(scoring.classes.several))
-    scores = Scores(rows, scoring, facts={"notes": notes, **({"groups": dict(groups)} if groups else {})})
+    facts = {"groups": dict(groups) if groups else {}, EXCLUDED: excluded}
+    scores = Scores(rows, scoring, facts={"notes": notes, **{k: v for k, v in facts.items() if v}})
     return scores, failures, write_results(out, scores, failures, (), [])
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from medseg.core.errors import MedsegError
 from medseg.core.files import write_json, write_text
 from medseg.core.run import Failure
-from medseg.evaluation.beside import Groups, read_groups, read_quality, reader_files
+from medseg.data.review import EXCLUDED
+from medseg.evaluation.beside import (
+    Groups,
+    marked_out,
+    read_groups,
+    read_quality,
+    reader_files,
+    without,
+)
 from medseg.evaluation.folders import Measured, Task, collect, find_masks, infer_labels, measure_all
 from medseg.evaluation.lesion_list import lesions_to_csv
 from medseg.evaluation.metrics import metric_of
@@ -47,6 +55,7 @@ def evaluate_folders(
     quality: Mapping[str, float] | str | Path | None = None,
     readers: Mapping[str, str | Path] | None = None,
     probabilities: str | Path | None = None,
+    marks: Mapping[str, str] | str | Path | None = None,
     gallery: int = GALLERY,
     quiet: bool = False,
 ) -> Evaluation:
@@ -81,6 +90,9 @@ def evaluate_folders(
     probabilities : path, optional
         Folder of maps of probabilities by the same names (one channel, or background and every label): for
         the FROC curve of lesions.
+    marks : mapping or path, optional
+        Case -> ``pass``, ``fail`` or ``fix``, or the ``marks.yaml`` of a report: cases marked ``fail``
+        are left out and counted as excluded by review.
     gallery : int
         How many cases the report shows: all up to so many; of more the worst, and some typical and best ones.
 
@@ -98,9 +110,12 @@ def evaluate_folders(
     if _is_table(ref):
         from medseg.evaluation.class_tables import evaluate_tables
 
-        return Evaluation(*evaluate_tables(pred, ref, out, scoring, patients, read_groups(groups)))
+        beside = {"groups": read_groups(groups), "marks": marks}
+        return Evaluation(*evaluate_tables(pred, ref, out, scoring, patients, **beside))
     predictions, references = find_masks(pred), find_masks(ref)
     _in_common(predictions, references)
+    excluded = marked_out(marks, references)
+    predictions, references = (without(files, excluded) for files in (predictions, references))
     shown, scoring = _named(labels, scoring)
     shown = shown or (() if scoring.regions else infer_labels(references, quiet, scoring.ignore))
     if not structures_of(shown, scoring):
@@ -124,6 +139,7 @@ def evaluate_folders(
     done = measure_all(tasks, workers, quiet)
     scores, failures = collect(done, sorted(set(predictions) - set(references)), scoring)
     scores.facts |= {name: table for name, table in beside.items() if table}
+    scores.facts |= {EXCLUDED: excluded} if excluded else {}
     overlays = _overlays(done, scores, find_images(images), shown, gallery)
     return Evaluation(scores, failures, write_results(out, scores, failures, shown, overlays))
 
@@ -148,6 +164,10 @@ def write_results(
         summary=summary,
         labels=labels,
         cohort=tuple({**image, "groups": groups.get(image["case"], {})} for image in images),
+        refusals=tuple(
+            {"series": case, "case": case, "status": "excluded", "reason": EXCLUDED}
+            for case in scores.facts.get(EXCLUDED, ())
+        ),
         failures=tuple({"case": f.item, "stage": f.stage, "message": f.public} for f in failures),
         overlays=tuple(overlays),
     )

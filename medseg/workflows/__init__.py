@@ -32,6 +32,7 @@ _HOME = {
     "evaluate": "medseg.workflows.judging",
     "validate": "medseg.workflows.validating",
     "compare": "medseg.workflows.judging",
+    "redraw": "medseg.workflows.redrawing",
     "audit_cases": "medseg.workflows.looking",
     "demo": "medseg.workflows.demo",
     "pull": "medseg.workflows.pacs",

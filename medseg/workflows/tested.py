@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.files import read_json
 from medseg.core.run import Run
 from medseg.core.stage import Artifact
+from medseg.data.review import EXCLUDED
 from medseg.evaluation.flow import Left, cohort_flow
 from medseg.evaluation.pairs import invalid_rows
 from medseg.evaluation.populations import numbers_of, out_of_range, populations, ranges_of
@@ -31,6 +32,8 @@ class Tested:
     seen: Mapping[str, Sequence[str]] | None
     masks: Mapping[str, Artifact]
     settings: ValidateSettings
+    marked: Mapping[str, str] = field(default_factory=dict)
+    """Cases that a reader left out before they were read, with their patients."""
 
 
 def measured(run: Run, tested: Tested) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -135,7 +138,9 @@ def _predicted(tested: Tested) -> dict[str, Path]:
 def _flow(run: Run, tested: Tested, summary: Mapping[str, Any]) -> dict[str, Any]:
     cohort, raw = tested.raw.cohort, tested.raw
     refused = [r for r in cohort.refused if r.status == "refused"]
+    aside = [r for r in cohort.refused if r.status == "skipped" and r.case in tested.marked]
     left = [Left("received", "refused", r.reason.splitlines()[0], r.case or r.series) for r in refused]
+    left += [Left("received", "excluded", EXCLUDED, case) for case in tested.marked]
     for failure in run.failures:
         after = _AFTER.get(failure.stage, "tested")
         why = "refused" if after == "received" else f"failed in {failure.stage}"
@@ -149,9 +154,10 @@ def _flow(run: Run, tested: Tested, summary: Mapping[str, Any]) -> dict[str, Any
         Left("tested", "without a prediction", "no answer was handed in; counted as missed", case)
         for case in silent
     ]
-    patients = {case.id: case.patient for case in cohort.cases}
+    patients = {case.id: case.patient for case in cohort.cases} | dict(tested.marked)
     received = [*patients, *(r.case or r.series for r in refused)]
-    return cohort_flow(list(dict.fromkeys(received)), left, patients, len(cohort.refused) - len(refused))
+    skipped = len(cohort.refused) - len(refused) - len(aside)
+    return cohort_flow(list(dict.fromkeys(received)), left, patients, skipped)
 
 
 _AFTER = {"ingest": "received", "voxels": "readable", "postprocess": "predicted", "score": "predicted"}

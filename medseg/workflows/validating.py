@@ -13,6 +13,7 @@ from medseg.core.stage import Artifact
 from medseg.core.values import Value
 from medseg.data.cohort import Cohort, Ingesting
 from medseg.data.naming import Ids
+from medseg.data.review import reviewed
 from medseg.data.seen import already_seen
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.dicom_policy import DicomPolicy
@@ -22,7 +23,7 @@ from medseg.workflows.acceptance import Acceptance, Criterion, check_criteria, v
 from medseg.workflows.journey import Ingested, ingest_all
 from medseg.workflows.judging import summary_lines
 from medseg.workflows.outcome import Outcome, named_failures
-from medseg.workflows.settings import Rules
+from medseg.workflows.settings import Marked, Rules
 from medseg.workflows.subjects import Subject, Using, open_subject
 from medseg.workflows.tested import Tested, measured
 
@@ -38,6 +39,8 @@ class ValidateSettings(Value):
     """Run the code in a bundle's configuration (``$`` expressions, ``scripts``, TorchScript)."""
     seg: bool = True
     """DICOM SEG of each case whose images are DICOM: ``export/<case>/``."""
+    marks: Marked = {}
+    """What a reader marked in a report, or the path of its ``marks.yaml``: ``fail`` leaves a case out."""
     ingest: Ingesting = Ingesting(require_reference=True)
     dicom: DicomPolicy = DicomPolicy()
     ids: Ids = "auto"
@@ -99,6 +102,7 @@ def validate(
     subject = open_subject(model, settings.training or None)
     cohort = _fitting(cohort, subject)
     settings = settings.but(scoring=check_criteria(criteria, cohort, settings.scoring))
+    cohort, marked = _reviewed(cohort, settings.marks)
     raw = ingest_all(run, cohort, settings.ingest)
     seen = _seen(run, raw, subject)
     cases = tuple(case for case in raw if not (settings.leakage == "exclude" and case in _images(seen)))
@@ -107,7 +111,7 @@ def validate(
             "every case of the cohort was trained on: nothing is left to test", mend="leakage=flag"
         )
     tested = Tested(
-        subject, raw, cases, seen, _masks(run, raw.only(cases), subject, settings, device), settings
+        subject, raw, cases, seen, _masks(run, raw.only(cases), subject, settings, device), settings, marked
     )
     scores, summary, parts = measured(run, tested)
     judged = verdicts(summary, criteria)
@@ -155,6 +159,15 @@ def _fitting(cohort: Cohort, subject: Subject) -> Cohort:
             mend="say which stored value is which: ingest.label_map.2=1, or --labels NAME=VALUE",
         )
     return cohort if cohort.labels else cohort.but(labels=subject.labels)
+
+
+def _reviewed(cohort: Cohort, marks: Mapping[str, str]) -> tuple[Cohort, dict[str, str]]:
+    """The cohort without the cases that a reader marked ``fail``, and these: case -> patient."""
+    kept = reviewed(cohort, marks)
+    there = {case.id for case in kept.cases}
+    if not there:
+        raise MedsegError("every case of the cohort is marked fail: nothing is left to test")
+    return kept, {case.id: case.patient for case in cohort.cases if case.id not in there}
 
 
 def _named(labels: Mapping[int, str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.cli import main
 from medseg.core.errors import MedsegError
 from medseg.workflows.acceptance import Criterion, verdicts
 from medseg.workflows.judging import compare, evaluate
@@ -116,3 +117,32 @@ def test_choices_of_the_measurement_come_from_the_command_line(tmp_path):
         )
         == 0
     )
+
+
+def test_cases_that_a_reader_marked_fail_are_not_measured(tiny_msd, tmp_path, capsys):
+    cases = sorted(file.name.removesuffix(".nii.gz") for file in (tiny_msd / "labelsTr").glob("*.nii.gz"))
+    marks = tmp_path / "marks.yaml"
+    marks.write_text(f"format: medseg-marks\nversion: 1\nmarks:\n  - {{case: {cases[0]}, mark: fail}}\n")
+    folder = str(tiny_msd / "labelsTr")
+    words = ["evaluate", folder, folder, str(tmp_path / "out"), "metrics=[dice]", "repeats=100", "--quiet"]
+    assert main([*words, f"marks={marks}"]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["cases"] == len(cases) - 1
+    assert summary["facts"]["excluded by review"] == [cases[0]]
+    assert "excluded by review" in (tmp_path / "out" / "report" / "index.html").read_text()
+    marks.write_text("format: medseg-marks\nversion: 1\nmarks:\n  - {case: nobody, mark: fail}\n")
+    assert main([*words, f"marks={marks}"]) == 2
+    assert "name none of these cases" in capsys.readouterr().err
+
+
+def test_marks_count_for_class_tables_too(tmp_path):
+    truth = "case,class\na,x\nb,y\nc,x\nd,y\n"
+    (tmp_path / "ref.csv").write_text(truth)
+    (tmp_path / "pred.csv").write_text(truth.replace("c,x", "c,y"))
+    (tmp_path / "marks.yaml").write_text(
+        "format: medseg-marks\nversion: 1\nmarks:\n  - {case: c, mark: fail}\n"
+    )
+    words = ["evaluate", str(tmp_path / "pred.csv"), str(tmp_path / "ref.csv"), str(tmp_path / "out")]
+    assert main([*words, f"marks={tmp_path / 'marks.yaml'}", "repeats=100", "--quiet"]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["cases"], summary["mean_over_labels"]["accuracy"]["mean"]) == (3, 1.0)

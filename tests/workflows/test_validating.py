@@ -247,3 +247,23 @@ def test_criteria_are_checked_before_anything_is_predicted(tiny_msd: Path) -> No
             check_criteria([wrong], cohort, Scoring())
     with pytest.raises(MedsegError, match="which the cohort does not have"):
         verdicts(SUMMARY, [Criterion(label="a", group="site", at_least=0.5)])
+
+
+def test_cases_that_a_reader_marked_fail_leave_the_flow_and_the_checklists(
+    tiny_msd: Path, tmp_path: Path
+) -> None:
+    (first, second, *_) = sorted(case.id for case in Cohort.open(tiny_msd, quiet=True).cases)
+    lines = f"  - {{case: {first}, mark: fail}}\n  - {{case: {second}, mark: pass}}\n"
+    (tmp_path / "marks.yaml").write_text(f"format: medseg-marks\nversion: 1\nmarks:\n{lines}")
+    words = [str(tiny_msd / "labelsTr"), str(tiny_msd), f"marks={tmp_path / 'marks.yaml'}"]
+    words += ["scoring.repeats=100", "scoring.metrics=[dice]", "--quiet"]
+    assert main(["validate", *words, "--run", str(tmp_path / "run")]) == 0
+    summary = read_json(tmp_path / "run" / "summary.json")
+    steps = summary["validation"]["flow"]["steps"]
+    assert [(s["cases"], s["patients"]) for s in steps] == [(8, 8), (7, 7), (7, 7), (7, 7), (7, 7)]
+    (left,) = summary["validation"]["flow"]["left"]
+    assert (left["cases"], left["reason"]) == ([first], "excluded by review")
+    assert first not in (tmp_path / "run" / "scores.csv").read_text()
+    assert not (tmp_path / "run" / "ingest" / first).exists()
+    subsets = next(r for r in table(tmp_path / "run" / "checklists.csv") if r["topic"] == "Subsets")
+    assert subsets["answer"] == "all that could be read but 1 (excluded by review)"
