@@ -1,10 +1,14 @@
 # Every target stands alone: the first one called on a fresh machine makes the environment.
 #   make env PYTHON=/path/to/python3.12   choose the interpreter
 #   make env SYSTEM_TORCH=1               keep a (CUDA) torch that is installed already
+#   make test JOBS=8                      as many processes; each may take 3 GB
 VENV   := .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 STAMP  := $(VENV)/.made
+# tests of one file stay in one process; one thread each, as there are as many processes as cores
+JOBS   := 2
+TESTS   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q -n $(JOBS) --dist loadfile
 
 export PYTHON SYSTEM_TORCH
 
@@ -41,10 +45,10 @@ demo: $(STAMP)
 	$(BIN)/medseg demo --run runs/demo
 
 test: $(STAMP)
-	$(PY) -m pytest -q -m "not slow"
+	$(TESTS) -m "not slow"
 
 test-all: $(STAMP)
-	$(PY) -m pytest -q
+	$(TESTS)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
