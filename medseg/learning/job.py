@@ -6,8 +6,6 @@ each batch, and what decides how the loop goes on is exchanged once a step.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import threading
@@ -31,6 +29,7 @@ from medseg.learning.mending import FRESH, out_of_memory, pass_over, starved, we
 from medseg.learning.monitor import look
 from medseg.learning.networks import build_network
 from medseg.learning.sampling import Drawn, PreparedCase, Sampler
+from medseg.learning.schedule import history_csv, rate_at
 from medseg.learning.settings import Training, Tuning
 from medseg.learning.together import ALONE, World, share_statistics
 from medseg.learning.tuning import groups_of, set_free
@@ -121,7 +120,7 @@ class Job:
             "step": 0, "seconds": 0.0, "wait": 0.0, "change": 0.0, "loss": 0.0, "counted": 0,
             "history": [], "best": None, "stale": 0, "ended": "", **FRESH,
         }  # fmt: skip
-        self.saved = time.monotonic()
+        self.saved, self.free = time.monotonic(), None
         self.forward = torch.compile(network, dynamic=False) if training.compile else network
 
     @property
@@ -182,10 +181,10 @@ class Job:
     def _epoch(self, batches: Iterator[Drawn], stop: threading.Event, bar: Any) -> None:
         """Steps up to the end of the epoch (or of the budget)."""
         facts = self.state.facts
-        self.state.network.train()
-        set_free(self.state.network, self.state.optimizer.param_groups, self.progress)
+        self.free = None
         for _ in range(facts["step"] % self.steps, self.steps):
             start = time.perf_counter()
+            self._set_free()
             halt = self._step(batches, stop)
             facts["step"] += 1
             facts["seconds"] += time.perf_counter() - start
@@ -195,6 +194,14 @@ class Job:
                 self._halted()
             if self.progress >= 1:
                 break
+
+    def _set_free(self) -> None:
+        """Let the weights move whose time has come; modules are gone through only when these change."""
+        groups = self.state.optimizer.param_groups
+        free = [self.progress >= group["free_from"] for group in groups]
+        if free != self.free:
+            self.free = free
+            set_free(self.state.network.train(), groups, self.progress)
 
     def _step(self, batches: Iterator[Drawn], stop: threading.Event) -> bool:
         """One step of the optimiser over as many batches as are added up; whether to stop after it."""
@@ -363,30 +370,6 @@ class Job:
             return
         save_checkpoint(self.out / "checkpoint", self.state)
         self.saved = time.monotonic()
-
-
-def rate_at(progress: float, training: Training) -> float:
-    """Learning rate at a share of the training: a linear rise, then what the schedule says."""
-    rise = min(1.0, max(progress, 1e-3) / training.warm_up) if training.warm_up else 1.0
-    return training.rate * rise * SCHEDULES[training.schedule](min(1.0, progress))
-
-
-SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "poly": lambda progress: (1 - progress) ** 0.9,
-    "constant": lambda progress: 1.0,
-}
-"""Share of the rate that is left at a share of the training."""
-
-
-def history_csv(rows: Sequence[Mapping[str, float]]) -> str:
-    """The history as CSV; epochs without a look at the monitor leave its columns empty."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _group_of(term: Any) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from medseg.data.plan import Plan
 from medseg.imaging.labels import labels
 from medseg.learning.augment import augment
 from medseg.learning.devices import autocast, channels_last, keep_memory, number_format, seed_everything
-from medseg.learning.job import rate_at
 from medseg.learning.networks import build_network
 from medseg.learning.parts import places
 from medseg.learning.sampling import PreparedCase, cut, window_of
+from medseg.learning.schedule import rate_at
 from medseg.learning.settings import Pretext, Training
 from medseg.learning.weights import TENSORS, Weights, save_weights
 

@@ -20,9 +20,10 @@ from test_training import _KILLED, CPU
 
 from medseg.core.errors import MedsegError
 from medseg.learning import devices, job
-from medseg.learning.job import Job, rate_at
+from medseg.learning.job import Job
 from medseg.learning.mending import out_of_memory, starved
 from medseg.learning.sampling import Sampler
+from medseg.learning.schedule import rate_at
 from medseg.learning.settings import Training
 from medseg.learning.training import train_model
 

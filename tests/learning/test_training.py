@@ -17,9 +17,9 @@ from small_patients import balls, small_plan
 
 from medseg.core.errors import MedsegError
 from medseg.core.files import sha256_of
-from medseg.learning.job import rate_at
 from medseg.learning.model import Model
 from medseg.learning.monitor import set_aside
+from medseg.learning.schedule import rate_at
 from medseg.learning.settings import Training
 from medseg.learning.training import train_model
 

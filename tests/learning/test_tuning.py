@@ -106,3 +106,22 @@ def test_a_network_frozen_from_end_to_end_is_refused():
     network.head = torch.nn.ModuleList()
     with pytest.raises(MedsegError, match="nothing is left to train"):
         groups_of(network, plan, Tuning(frozen=("stem", "encoder", "decoder")), names)
+
+
+def test_weights_are_let_free_in_the_middle_of_an_epoch(cases, tmp_path):
+    """One epoch of eight steps: the encoder stands still for half of it, and then moves."""
+    plan = small_plan()
+    seen: list[bool] = []
+
+    def fill(network: torch.nn.Module) -> set[str]:
+        network.register_forward_hook(
+            lambda module, *_: seen.append(next(module.encoder.parameters()).requires_grad)
+        )
+        return {name for name, _ in network.named_parameters() if not name.startswith("head")}
+
+    training = SHORT.but(epochs=1, steps_per_epoch=8, monitor=0.0)
+    train_model(
+        cases, plan, training, out=tmp_path, device=torch.device("cpu"),
+        start=Start(fill, Tuning(head_warm_up=0.5)), quiet=True,
+    )  # fmt: skip
+    assert seen[:8] == [False] * 4 + [True] * 4
