@@ -115,10 +115,13 @@ def without_ignored(loss: Loss) -> Loss:
     """
 
     def masked(logits: Tensor, target: Tensor) -> Tensor:
-        if target.ndim < 3 or not (ignored := target == IGNORED).any():
+        if target.ndim < 3:
             return loss(logits, target)
-        sure = torch.full_like(logits, -_SURE)
-        sure[:, 0] = _SURE
+        ignored = target == IGNORED
+        if target.device.type == "cpu" and not ignored.any():  # a GPU would have to be waited for
+            return loss(logits, target)
+        sure = torch.full((1, logits.shape[1], *[1] * (logits.ndim - 2)), -_SURE).to(logits)
+        sure[:, :1] = _SURE
         return loss(torch.where(ignored[:, None], sure, logits), target.masked_fill(ignored, 0))
 
     return masked

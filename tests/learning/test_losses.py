@@ -19,7 +19,7 @@ from medseg.core.errors import MedsegError
 from medseg.imaging.labels import named_labels
 from medseg.learning import losses_overlap as overlap
 from medseg.learning import losses_shape as shape
-from medseg.learning.losses import IGNORED, LOSSES, find_loss, loss_of, soft_dice
+from medseg.learning.losses import IGNORED, LOSSES, find_loss, loss_of, soft_dice, without_ignored
 
 REGIONS = named_labels({"whole": [1, 2], "core": [2]})
 
@@ -265,3 +265,13 @@ def test_classification_has_its_own_default():
 def test_an_unknown_loss_is_refused():
     with pytest.raises(MedsegError, match="did you mean 'dice_ce'"):
         find_loss("dice_cee", "segmentation")
+
+
+def test_of_voxels_that_nobody_knows_the_device_is_not_asked():
+    """A device that computes nothing stands for a GPU: a question about its values is an error."""
+
+    def plain(logits, target):
+        return logits.mean() + 0 * target.sum()
+
+    target = torch.zeros(2, 4, 4, 4, dtype=torch.int64, device="meta")
+    assert without_ignored(plain)(torch.zeros(2, 3, 4, 4, 4, device="meta"), target).shape == ()
