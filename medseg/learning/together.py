@@ -71,14 +71,20 @@ class World:
         return torch.cat(parts)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Gradients become their sum over the processes."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if self.size == 1 or not gradients:
+        """Gradients become their sum over the processes; a weight that none of them used keeps none."""
+        free = [p for p in parameters if p.requires_grad]
+        if self.size == 1 or not free:
             return
-        flat = torch.cat([g.reshape(-1) for g in gradients])
+        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in free]
+        used = torch.tensor([float(p.grad is not None) for p in free]).to(parts[0])
+        flat = torch.cat([*parts, used])
         distributed.all_reduce(flat)
-        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(total.view(gradient.shape))
+        *totals, used = flat.split([*(p.numel() for p in free), len(free)])
+        for parameter, total, by in zip(free, totals, used.tolist(), strict=True):
+            if parameter.grad is not None:
+                parameter.grad.copy_(total.view(parameter.shape))
+            elif by:
+                parameter.grad = total.view(parameter.shape).clone()
 
     def make_alike(self, tensors: Iterable[Tensor]) -> None:
         """The leader's values in these tensors."""

@@ -173,6 +173,27 @@ def test_alone_nothing_is_exchanged():
     assert type(share_statistics(network, alone)[0]) is torch.nn.BatchNorm3d
 
 
+def test_a_weight_that_one_process_did_not_use_moves_alike_and_one_that_none_used_stays(monkeypatch):
+    def weights(*used: float | None) -> list[torch.nn.Parameter]:
+        made = [torch.nn.Parameter(torch.zeros(2, 3)) for _ in used]
+        for parameter, value in zip(made, used, strict=True):
+            parameter.grad = None if value is None else torch.full((2, 3), value)
+        made[-1].requires_grad_(False)
+        return made
+
+    sent: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: sent.append(flat.clone()))
+    sides = weights(1.0, None, None, None), weights(2.0, 5.0, None, None)
+    for side in sides:
+        World(0, 2).add_gradients(side)
+    assert sent[0].shape == sent[1].shape
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.copy_(sent[0] + sent[1]))
+    for side in weights(1.0, None, None, None), weights(2.0, 5.0, None, None):
+        World(0, 2).add_gradients(side)
+        found = [None if p.grad is None else set(p.grad.ravel().tolist()) for p in side]
+        assert found == [{3.0}, {5.0}, None, None]
+
+
 def test_a_shared_norm_of_one_process_is_the_plain_one(monkeypatch):
     torch.manual_seed(0)
     plain = torch.nn.Sequential(torch.nn.BatchNorm3d(3), torch.nn.BatchNorm1d(3)).train()
