@@ -46,6 +46,8 @@ class Trial:
     cost: tuple[int, int] = (0, 0)
     minutes: float = 0.0
     reason: str = ""
+    whole: bool = True
+    """Whether no case of it failed on the way; else it is done again when the sweep is."""
 
 
 def sweep(
@@ -190,22 +192,26 @@ def _tried(
 
 
 def _trained(ground: Ground, home: Run, name: str, point: Point, start: float) -> Trial:
-    settings = ground.settings
+    settings, before = ground.settings, len(home.failures)
     found = configuration(ground, home, name)
     masks = found.predicted
+    if found.judges and not masks:
+        first = home.failures[before] if len(home.failures) > before else None
+        raise MedsegError("no case could be predicted", evidence=first.public if first else None)
     if settings.postprocessing.steps:
         masks = road.postprocess_all(home, ground.raw, masks, settings.postprocessing)
     scores = road.score_all(home, ground.raw, masks, found.judges, settings.scoring)
     scores.to_csv(home.root / "scores.csv")
     finish_workflow(ground.watch(home, name), home.root, headlines(scores.summary()))
-    return Trial(name, point, "ok", scores.rows, found.cost, (time.monotonic() - start) / 60)
+    minutes, whole = (time.monotonic() - start) / 60, len(home.failures) == before
+    return Trial(name, point, "ok", scores.rows, found.cost, minutes, whole=whole)
 
 
 def _write(home: Run, trial: Trial, stands_on: str) -> None:
     told: dict[str, Any] = {"settings": trial.point, "status": trial.status, "reason": trial.reason}
     told |= {"cost": list(trial.cost), "minutes": round(trial.minutes, 2), "stands_on": stands_on}
     scores = home.root / "scores.csv"
-    told["scores"] = sha256_of(scores) if trial.status == "ok" else ""
+    told["scores"] = sha256_of(scores) if trial.status == "ok" and trial.whole else ""
     write_json(home.root / TRIAL, told)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from medseg.cli import main
+from medseg.core.errors import MedsegError
 from medseg.core.run import Run
 from medseg.workflows import sweeping
 from medseg.workflows.sweeping import Trial, sweep
@@ -91,3 +92,22 @@ def test_a_search_learns_from_its_trials(tiny_msd, tmp_path, monkeypatch) -> Non
 def test_what_cannot_be_swept_is_said(tiny_msd, tmp_path, capsys, given, says) -> None:
     assert main(["sweep", str(RECIPE), *words(tiny_msd, *given), "--run", str(tmp_path / "r")]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_trial_with_a_case_that_failed_on_the_way_is_done_again(tmp_path: Path) -> None:
+    home = Run(tmp_path, quiet=True)
+    (tmp_path / "scores.csv").write_text("case,patient,label,metric,value,unit,status\n")
+    for whole in (True, False):
+        sweeping._write(home, Trial("k", {}, "ok", cost=(1, 2), whole=whole), "cases")
+        assert (sweeping._kept(home, "k", {}, "cases") is not None) == whole
+    assert sweeping._kept(home, "k", {}, "other cases") is None
+
+
+def test_a_trial_of_which_nothing_can_be_predicted_has_failed(tmp_path: Path, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    home = Run(tmp_path, quiet=True)
+    nothing = SimpleNamespace(judges={"a": ()}, predicted={})
+    monkeypatch.setattr(sweeping, "configuration", lambda *_: nothing)
+    with pytest.raises(MedsegError, match="no case could be predicted"):
+        sweeping._trained(SimpleNamespace(settings=None), home, "k", {}, 0.0)  # type: ignore[arg-type]
