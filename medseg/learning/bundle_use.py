@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +76,24 @@ def open_bundle(folder: Path, device: str = "auto", *, trust: bool = False) -> B
     config = read_config(folder)
     make = _trusted(config, folder) if trust else Reader(config).section
     network = _network(folder, config, make, where, trust=trust)
-    after = make("postprocessing") if "postprocessing" in config else (lambda data: data)
-    return Bundle(network.to(where).eval(), make("preprocessing"), make("inferer"), after, where)
+    with _no_word_of_readers():
+        after = make("postprocessing") if "postprocessing" in config else (lambda data: data)
+        before = make("preprocessing")
+    return Bundle(network.to(where).eval(), before, make("inferer"), after, where)
+
+
+@contextmanager
+def _no_word_of_readers() -> Iterator[None]:
+    """MONAI's loader warns of every reader of files that is not installed, whether it is needed or not."""
+    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*nvImageCodec.*")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _trusted(config: Mapping[str, Any], folder: Path) -> Any:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "export.json"
 """In every exported folder: its form, the weights it was made from, and the sha256 of each file."""
+TOLD = ("cases", "monitor_cases", "patients", "ranges", "seen")
+"""What an export keeps of its model's training images: enough to know one of them again."""
 
 
 def export_objects(
@@ -135,7 +137,9 @@ def _whole(out: Path) -> Iterator[Path]:
 
 def _manifest(to: str, models: Models, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     files = {f.relative_to(folder).as_posix(): sha256_of(f) for f in files_below(folder)}
-    return {"form": to, **models.card(), "facts": dict(facts), "files": files}
+    seen = [member.about.get("training_data") or {} for member in models.members]
+    kept = {name: {k: one[k] for k in TOLD if k in one} for name, one in zip(facts, seen, strict=True)}
+    return {"form": to, **models.card(), "facts": dict(facts), "training_data": kept, "files": files}
 
 
 def _said(manifest: Mapping[str, Any], out: Path) -> str:

@@ -20,6 +20,7 @@ from medseg.imaging.masks import Postprocessing
 from medseg.learning.settings import Prediction
 from medseg.workflows.journey import Ingested
 
+WEIGHTS = "models/model.pt"
 BUNDLE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
 
 
@@ -157,7 +158,26 @@ def _of_bundle(place: Path, training: str | Path | None) -> Subject:
     about, labels = of_bundle(place)
     artifact = artifact_of(place)
     about |= {"identity": artifact.digest}
-    return Subject("bundle", about, "segmentation", labels, models=(artifact,), training=_named_run(training))
+    known = _named_run(training) or _exported(place)
+    return Subject("bundle", about, "segmentation", labels, models=(artifact,), training=known)
+
+
+def _exported(place: Path) -> dict[str, Any]:
+    """What an export of ours tells of its training, while the weights are still those it was made with."""
+    from medseg.workflows.exporting import MANIFEST
+
+    for root, name in ((place, "."), (place.parent, place.name)):
+        if not (root / MANIFEST).is_file():
+            continue
+        try:
+            told = read_json(root / MANIFEST)
+            data, sealed = told["training_data"][name], told["files"][f"{name}/{WEIGHTS}".removeprefix("./")]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if data.get("seen") and sha256_of(place / WEIGHTS) == sealed:
+            known = {"ranges": data.get("ranges") or {}, "cases": _cases([data]), "seen": [data["seen"]]}
+            return known | {"note": "digests kept in the export"}
+    return {}
 
 
 def _named_run(training: str | Path | None) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import pytest
 
 from medseg.cli import main
 from medseg.core.errors import MedsegError
-from medseg.core.files import sha256_of
+from medseg.core.files import read_json, sha256_of
 from medseg.learning.exporting import EXPORTS
 from medseg.workflows.exporting import export
+from medseg.workflows.subjects import open_subject
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:monai.*")
 
@@ -38,6 +39,20 @@ def test_the_verb_writes_a_bundle_and_says_what_it_wrote(tiny_run: Path, tmp_pat
     assert {"configs/metadata.json", "configs/inference.json", "models/model.pt"} <= set(said["files"])
     assert all(sha256_of(out / name) == digest for name, digest in said["files"].items())
     assert said["facts"]["."]["largest_difference"] < 1e-3
+
+
+def test_a_bundle_knows_its_training_images_until_its_weights_are_changed(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    export(tiny_run, out)
+    told = open_subject(out).training
+    card = read_json(tiny_run / "train" / "fold0" / "model" / "card.json")["training_data"]
+    assert told["seen"] == [card["seen"]]
+    assert told["ranges"] == card["ranges"]
+    with (out / "models" / "model.pt").open("ab") as file:
+        file.write(b"x")
+    assert open_subject(out).training == {}
 
 
 def test_nothing_of_a_patient_and_no_path_is_in_a_bundle(tiny_run: Path, tmp_path: Path) -> None:
