@@ -171,10 +171,14 @@ def _not_asked_for(reference: ReferenceFile) -> Refusal:
     return skipped(reference.series, f"{_a(reference)} that was not asked for")
 
 
+NO_IMAGE = "whose image series is not here, or was refused"
+"""In the reason of a refused reference: it is no case of its own."""
+
+
 def _lonely(reference: ReferenceFile) -> Refusal:
     return _refused(
         reference,
-        f"{_a(reference)} whose image series is not here, or was refused",
+        f"{_a(reference)} {NO_IMAGE}",
         "add the series it refers to",
     )
 

@@ -11,6 +11,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.files import read_json
 from medseg.core.run import Run
 from medseg.core.stage import Artifact
+from medseg.data.pairing import NO_IMAGE
 from medseg.data.review import EXCLUDED
 from medseg.evaluation.flow import Left, cohort_flow
 from medseg.evaluation.pairs import invalid_rows
@@ -137,7 +138,7 @@ def _predicted(tested: Tested) -> dict[str, Path]:
 
 def _flow(run: Run, tested: Tested, summary: Mapping[str, Any]) -> dict[str, Any]:
     cohort, raw = tested.raw.cohort, tested.raw
-    refused = [r for r in cohort.refused if r.status == "refused"]
+    refused = [r for r in cohort.refused if r.status == "refused" and NO_IMAGE not in r.reason]
     aside = [r for r in cohort.refused if r.status == "skipped" and r.case in tested.marked]
     left = [Left("received", "refused", r.reason.splitlines()[0], r.case or r.series) for r in refused]
     left += [Left("received", "excluded", EXCLUDED, case) for case in tested.marked]

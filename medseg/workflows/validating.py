@@ -118,7 +118,8 @@ def validate(
     if settings.leakage == "fail":
         judged.append(_independence(parts["leakage"]))
     page = write_validation(run, tested, scores, summary, parts | {"acceptance": judged})
-    return _verdict(run, summary, parts, judged, page)
+    refused = sum(1 for r in raw.cohort.refused if r.status == "refused")
+    return _verdict(run, summary, parts, judged, page, refused)
 
 
 def _criteria(accept: str | Path | Sequence[Criterion] | None) -> tuple[Criterion, ...]:
@@ -221,6 +222,7 @@ def _verdict(
     parts: Mapping[str, Any],
     judged: Sequence[Mapping[str, Any]],
     page: Path,
+    refused: int = 0,
 ) -> Outcome:
     passed = all(v["passed"] for v in judged)
     head = ("PASS" if passed else "FAIL") if judged else "no acceptance criteria were given"
@@ -238,11 +240,12 @@ def _verdict(
             if flagged
             else []
         ),
+        *([f"  {refused} series refused, the reason of each in ingest.csv"] if refused else []),
         *(_criterion_line(v) for v in judged),
         head,
         f"report: {page}",
     ]
-    code = 1 if not passed else (3 if run.failures else 0)
+    code = 1 if not passed else (3 if run.failures or refused else 0)
     told = {"passed": passed, "criteria": list(judged), "summary": dict(summary), "report": str(page)}
     return Outcome(told, "\n".join(lines) + named_failures(run), code)
 

@@ -165,14 +165,21 @@ def test_masks_on_another_grid_are_invalid_and_counted(tiny_msd: Path, tmp_path:
     assert "grid" in left[0]["reason"]
 
 
-def test_dicom_gives_seg_objects_for_the_viewer(tiny_dicom: Path, tmp_path: Path) -> None:
+def test_dicom_gives_seg_objects_and_a_refused_series_is_told(tiny_dicom: Path, tmp_path: Path) -> None:
     assert main(["ingest", str(tiny_dicom), "--run", str(tmp_path / "raw"), "--quiet"]) == 0
     for folder in (tmp_path / "raw" / "ingest").iterdir():
         (tmp_path / "pred").mkdir(exist_ok=True)
         shutil.copy(folder / "reference.nii.gz", tmp_path / "pred" / f"{folder.name}.nii.gz")
-    words = ["--run", str(tmp_path / "run"), "--quiet"]
-    assert main(["validate", str(tmp_path / "pred"), str(tiny_dicom), *words]) == 0
-    assert len(list((tmp_path / "run" / "export").glob("*/*.seg.dcm"))) == 6
+    cohort = shutil.copytree(tiny_dicom, tmp_path / "cohort")
+    sorted(cohort.glob("patient001/ct/*.dcm"))[5].unlink()
+    words = ["--run", str(tmp_path / "run"), "--quiet", "scoring.repeats=100"]
+    assert main(["validate", str(tmp_path / "pred"), str(cohort), *words]) == 3
+    assert len(list((tmp_path / "run" / "export").glob("*/*.seg.dcm"))) == 5
+    flow = read_json(tmp_path / "run" / "summary.json")["validation"]["flow"]
+    assert [s["cases"] for s in flow["steps"]] == [6, 5, 5, 5, 5]
+    (left,) = flow["left"]
+    assert left["why"] == "refused"
+    assert "missing in the stack" in left["reason"]
 
 
 def test_a_class_table_is_a_model_too(tiny_classes: Path, tmp_path: Path) -> None:
