@@ -76,7 +76,7 @@ def expect(
         steps=steps,
         networks=members,
         minutes=round((spent + looks) / 60, 2),
-        peak_gb=round(peak_gb(plan, training, where), 2),
+        peak_gb=round(max(peak_gb(plan, training, where), used_gb(where)), 2),  # the steps are counted in
         case_seconds=round(forward * members, 3),
     )
 
