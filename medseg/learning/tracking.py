@@ -236,6 +236,9 @@ def _import_quietly() -> None:
 def _client(uri: str) -> Any:
     from mlflow import MlflowClient
 
+    from medseg.learning.tracking_store import make_whole
+
+    make_whole(uri)
     return MlflowClient(tracking_uri=uri)
 
 
