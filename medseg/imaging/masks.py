@@ -123,8 +123,25 @@ def boxes_of(array: NDArray[Any]) -> dict[int, Box]:
     """The smallest box around every label value of an integer array (I, J, K), background left out."""
     from scipy import ndimage
 
-    found = ndimage.find_objects(array.view(np.uint8) if array.dtype == bool else array)
-    return {value: box for value, box in enumerate(found, 1) if box is not None}
+    array = array.view(np.uint8) if array.dtype == bool else array
+    around = _box_of_all(array)  # labels are searched in there alone: much faster in large images
+    found = ndimage.find_objects(array[around]) if array[around].size else []
+    return {value: _moved(box, around) for value, box in enumerate(found, 1) if box is not None}
+
+
+def _box_of_all(array: NDArray[Any]) -> Box:
+    """The smallest box around everything that is not 0; an empty one where there is nothing."""
+    box = [slice(0, n) for n in array.shape]
+    for axis in range(array.ndim):
+        others = tuple(a for a in range(array.ndim) if a != axis)
+        there = np.flatnonzero(array[tuple(box)].any(axis=others))
+        box[axis] = slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 0)
+    return box[0], box[1], box[2]
+
+
+def _moved(box: Box, around: Box) -> Box:
+    i, j, k = (slice(b.start + a.start, b.stop + a.start) for b, a in zip(box, around, strict=True))
+    return i, j, k
 
 
 def _apply(function: MaskStep, array: NDArray[Any], value: int, grid: Grid, step: Step) -> None:

@@ -12,7 +12,7 @@ from medseg.core.errors import MedsegError
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
 from medseg.imaging.labels import labels
-from medseg.imaging.masks import MASK_STEPS, Step, apply_steps, volume_ml, volumes_ml
+from medseg.imaging.masks import MASK_STEPS, Step, apply_steps, boxes_of, volume_ml, volumes_ml
 
 
 def image(array, spacing=(1, 1, 1)) -> Image:
@@ -102,3 +102,17 @@ def test_a_step_done_twice_is_a_step_done_once(name, array):
     once = apply_steps(image(array), steps)
     assert np.array_equal(apply_steps(once, steps).array, once.array)
     assert once.array.dtype == np.uint8
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3])
+def test_boxes_are_those_of_the_whole_array(share: float) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        shape = tuple(rng.integers(1, 9, 3))
+        array = ((rng.random(shape) < share) * rng.integers(0, 5, shape)).astype(np.uint8)
+        found = {}
+        for value in np.unique(array[array > 0]):
+            places = np.argwhere(array == value)
+            ends = zip(places.min(0), places.max(0) + 1, strict=True)
+            found[int(value)] = tuple(slice(int(a), int(b)) for a, b in ends)
+        assert boxes_of(array) == found
