@@ -24,7 +24,7 @@ SPEAK = ("medseg/cli.py", "medseg/imaging/dicom_worker.py")
 ALLOWED = {
     "torch": ("medseg/learning/", "medseg/doctor.py"),
     "monai": ("medseg/learning/", "medseg/evaluation/"),
-    "mlflow": ("medseg/learning/tracking.py",),
+    "mlflow": ("medseg/learning/tracking.py", "medseg/learning/tracking_store.py"),
     "pydicom": ("medseg/imaging/dicom_", "medseg/imaging/deidentify.py"),
     "highdicom": ("medseg/imaging/dicom_",),
     "pynetdicom": ("medseg/imaging/dicom_",),
