@@ -12,6 +12,7 @@ from medseg.core.stage import Artifact
 from medseg.data.ingested import read_ingested
 from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels
+from medseg.imaging.masks import boxes_of
 
 STRAY_SHARE = 0.01
 """A component smaller than this share of the largest one of its label is a stray ..."""
@@ -87,9 +88,7 @@ def _label_facts(
 
     array = mask.array[0]
     voxels, largest, strays = {}, {}, {}
-    for value, box in enumerate(ndimage.find_objects(array), start=1):
-        if box is None:
-            continue
+    for value, box in boxes_of(array).items():
         part = array[box] == value
         parts, _ = ndimage.label(part, np.ones((3, 3, 3)))  # type: ignore[misc]
         sizes = np.sort(np.bincount(parts.reshape(-1))[1:])

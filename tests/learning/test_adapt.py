@@ -229,15 +229,11 @@ def _term(kind: str, target, cases):
 
 @pytest.mark.parametrize("kind", ["fourier", "features", "output", "pseudo"])
 def test_a_training_with_a_term_resumes_to_the_last_bit(kind, cases, target, tmp_path, monkeypatch):
-    train_model(
-        cases,
-        small_plan(),
-        SHORT,
-        out=tmp_path / "a",
-        device=CPU,
-        terms=[_term(kind, target, cases)],
-        quiet=True,
-    )
+    def train(name):
+        terms = [_term(kind, target, cases)]
+        train_model(cases, small_plan(), SHORT, out=tmp_path / name, device=CPU, terms=terms, quiet=True)
+
+    train("a")
     epoch, seen = Job._epoch, []
 
     def cut_off(job, batches, stop, bar):
@@ -248,25 +244,9 @@ def test_a_training_with_a_term_resumes_to_the_last_bit(kind, cases, target, tmp
 
     monkeypatch.setattr(Job, "_epoch", cut_off)
     with pytest.raises(SystemExit):
-        train_model(
-            cases,
-            small_plan(),
-            SHORT,
-            out=tmp_path / "b",
-            device=CPU,
-            terms=[_term(kind, target, cases)],
-            quiet=True,
-        )
+        train("b")
     monkeypatch.undo()
-    train_model(
-        cases,
-        small_plan(),
-        SHORT,
-        out=tmp_path / "b",
-        device=CPU,
-        terms=[_term(kind, target, cases)],
-        quiet=True,
-    )
+    train("b")
     name = "model/weights.safetensors"
     assert sha256_of(tmp_path / "a" / name) == sha256_of(tmp_path / "b" / name)
 
