@@ -94,6 +94,8 @@ def refuse_misfits(plan: Plan, memory_gb: float | None) -> None:
             evidence=f"{len(plan.class_weights)} numbers, {len(plan.classes)} classes",
             mend="give one a class, in their order, or leave it out",
         )
+    if plan.cascade and plan.task == "classification":
+        raise MedsegError("a plan of classes has no cascade", mend="leave plan.cascade out")
     if plan.cascade and plan.dimensions == 2:
         raise MedsegError("a 2-D plan has no cascade", mend="leave plan.cascade out, or set a deep patch")
     if plan.network not in UNETS:

@@ -46,8 +46,6 @@ def cascade(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[
     """A coarse first network where a patch shows too little of the organ to know where it is."""
     if cohort.task == "classification" or chosen["patch"][2] == 1:
         return None, "none: for 3-D segmentation only"
-    if any(label.region for label in cohort.labels):
-        return None, "none: regions overlap, and the answer handed on has one label a voxel"
     organ = _organ_mm(cases)
     share = _share(chosen["patch"], chosen["spacing_mm"], organ)
     if share >= SEEN:

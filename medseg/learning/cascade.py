@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from medseg.core.errors import MedsegError
 from medseg.data.plan import Plan
 from medseg.imaging.grid import Grid
+from medseg.imaging.labels import Labels, membership
 from medseg.imaging.resample import apply_matrix, axis_maps, matrix
+from medseg.learning.inference import class_indices
 
 DROPPED = 0.2
 """Share of training patches whose first answer is taken away ..."""
@@ -65,21 +67,24 @@ def distrusted(first: Tensor) -> Tensor:
     return torch.stack(kept)
 
 
-def one_hot(answer: NDArray[Any], labels: int) -> NDArray[np.float32]:
-    """Class indices ``[I, J, K]`` -> ``[labels, I, J, K]`` of 0 and 1, background left out."""
-    return np.stack([answer == index for index in range(1, labels + 1)]).astype(np.float32)
+def first_answer(found: NDArray[np.float32], there: Grid, here: Grid, labels: Labels) -> NDArray[np.float32]:
+    """Probabilities ``[L, I, J, K]`` on one canonical grid -> ``[labels, I, J, K]`` of 0 and 1 on another.
 
-
-def answer_on(found: NDArray[np.float32], there: Grid, here: Grid) -> NDArray[np.uint8]:
-    """Probabilities ``[L, I, J, K]`` on one canonical grid -> the most probable class on another."""
-    if there.matches(here):
-        return found.argmax(0).astype(np.uint8)
+    Which label, or which regions, a voxel is said to lie in, decided as for a mask
+    (`medseg.learning.inference.class_indices`).
+    """
     axes = axis_maps(there, here)
     if axes is None:
         raise MedsegError("the grids of a cascade must be canonical")
-    for axis, mapped in enumerate(axes, start=1):
-        found = apply_matrix(found, matrix(mapped, order=1), axis)
-    return found.argmax(0).astype(np.uint8)
+    if not there.matches(here):
+        for axis, mapped in enumerate(axes, start=1):
+            found = apply_matrix(found, matrix(mapped, order=1), axis)
+    return one_hot(class_indices(found, labels), labels)
+
+
+def one_hot(answer: NDArray[Any], labels: Labels) -> NDArray[np.float32]:
+    """Class indices ``[I, J, K]`` -> ``[labels, I, J, K]`` of 0 and 1; regions may overlap."""
+    return np.stack([belongs[answer] for belongs in membership(labels).T]).astype(np.float32)
 
 
 def refuse_cascade(plan: Plan, what: str) -> None:

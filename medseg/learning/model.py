@@ -24,7 +24,7 @@ from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
 from medseg.imaging.labels import Labels
 from medseg.imaging.masks import Postprocessing
-from medseg.learning.cascade import answer_on, one_hot
+from medseg.learning.cascade import first_answer
 from medseg.learning.checkpoint import alone
 from medseg.learning.devices import keep_memory, pick_device
 from medseg.learning.inference import Part, Thresholds, class_indices, label_map, probabilities
@@ -103,8 +103,8 @@ class Model:
         """What the network is given: the prepared image, and behind it what a first network says."""
         if self.first is None:
             return prepared.array
-        answer = answer_on(*self.first.probabilities(image, settings), prepared.grid)
-        return np.concatenate([prepared.array, one_hot(answer, len(self.plan.labels))])
+        found, there = self.first.probabilities(image, settings)
+        return np.concatenate([prepared.array, first_answer(found, there, prepared.grid, self.labels)])
 
     def class_probabilities(
         self, image: Image, prediction: Prediction | None = None, mask: Image | None = None

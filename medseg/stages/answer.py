@@ -11,7 +11,7 @@ from medseg.core.files import read_json, written_whole
 from medseg.core.stage import Artifact, stage
 from medseg.data.ingested import read_ingested
 from medseg.imaging.grid import Grid
-from medseg.learning.cascade import answer_on, one_hot
+from medseg.learning.cascade import first_answer
 from medseg.learning.settings import Prediction
 
 
@@ -31,7 +31,7 @@ def answer(item: tuple[Artifact, ...], *, prediction: Prediction, device: str = 
     [(found, there)] = models.parts(read_ingested(ingested.path).image, prediction)
     told = read_json(prepared / "prepared.json")["grid"]
     here = Grid(tuple(told["shape"]), np.array(told["affine"]))
-    hot = one_hot(answer_on(found, there, here), len(models.labels))
+    hot = first_answer(found, there, here, models.labels)
     image = np.load(prepared / "image.npy", allow_pickle=False)
     with written_whole(out / "image.npy") as beside:
         np.save(beside, np.concatenate([image, hot.astype(image.dtype)]), allow_pickle=False)

@@ -32,12 +32,12 @@ def coarse_first(plan: Plan) -> Cascade:
     Raises
     ------
     MedsegError
-        A 2-D plan (a slice shows all there is at once), or regions.
+        A plan of classes, or a 2-D one (a slice shows all there is at once).
     """
+    if plan.task == "classification":
+        raise MedsegError("a cascade is for segmentation", mend="leave plan.cascade out")
     if plan.dimensions == 2:
         raise MedsegError("a cascade needs a 3-D plan", mend="leave it out, or set a patch of some depth")
-    if any(label.region for label in plan.labels):
-        raise MedsegError("a cascade hands on one label a voxel, and regions overlap", mend="leave it out")
     shape, spacing = (plan.fingerprint[name]["median"] for name in ("shape", "spacing_mm"))
     extent = [n * mm / to for n, mm, to in zip(shape, spacing, plan.spacing_mm, strict=True)]
     coarser = max(_COARSER, *(n / side for n, side in zip(extent, plan.patch, strict=True)))

@@ -17,7 +17,7 @@ from medseg.data.fingerprint import CaseFingerprint, ChannelFacts
 from medseg.data.overrides import Fixed
 from medseg.data.planning import make_plan, summary
 from medseg.data.rules import MIN_SIDE, levels
-from medseg.imaging.labels import labels
+from medseg.imaging.labels import labels, named_labels
 
 COHORT = SimpleNamespace(
     task="segmentation", channels=("MR",), labels=labels(a=1, b=2), classes=(), cases=(), multilabel=False
@@ -143,8 +143,12 @@ def test_a_patch_that_shows_little_of_the_organ_gets_a_coarse_network_first():
     by_hand = {"spacing_mm": (4, 4, 4), "patch": (64, 64, 48)}
     assert make_plan(large, COHORT, {"cascade": by_hand}).cascade.patch == (64, 64, 48)
     assert make_plan(_cases(), COHORT).cascade is None
+    regions = SimpleNamespace(**vars(COHORT) | {"labels": named_labels({"both": [1, 2], "b": [2]})})
+    assert make_plan(large, regions).cascade == plan.cascade, "regions are no other case"
     with pytest.raises(MedsegError, match="2-D plan has no cascade"):
         make_plan(_cases(), COHORT, {"patch": (48, 64, 1), "cascade": by_hand})
+    with pytest.raises(MedsegError, match="plan of classes has no cascade"):
+        make_plan(_cases(), CLASSES, {"cascade": by_hand})
 
 
 def test_rare_labels_and_small_targets_are_drawn_more_often():

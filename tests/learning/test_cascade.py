@@ -11,7 +11,16 @@ from torch import nn
 from medseg.core.errors import MedsegError
 from medseg.data.plan import Cascade
 from medseg.imaging.grid import Grid
-from medseg.learning.cascade import DROPPED, SHIFTED, Second, answer_on, distrusted, one_hot, refuse_cascade
+from medseg.imaging.labels import labels, named_labels
+from medseg.learning.cascade import (
+    DROPPED,
+    SHIFTED,
+    Second,
+    distrusted,
+    first_answer,
+    one_hot,
+    refuse_cascade,
+)  # fmt: skip
 from medseg.learning.model import Model, open_models, save_model
 from medseg.learning.networks import build_network
 
@@ -26,17 +35,34 @@ class Echo(nn.Module):
 
 
 def test_an_answer_is_one_channel_for_each_label():
-    hot = one_hot(np.array([[[0, 1, 2]]]), 2)
+    hot = one_hot(np.array([[[0, 1, 2]]]), labels(a=1, b=2))
     np.testing.assert_array_equal(hot[:, 0, 0], [[0, 1, 0], [0, 0, 1]])
+
+
+def test_an_answer_of_regions_is_one_channel_for_each_and_they_overlap():
+    regions = named_labels({"whole": [1, 2, 4], "core": [1, 4], "lit": [4]})
+    hot = dict(
+        zip((r.name for r in regions), one_hot(np.array([[[0, 1, 2, 3]]]), regions)[:, 0, 0], strict=True)
+    )
+    assert {name: row.tolist() for name, row in hot.items()} == {
+        "whole": [0, 1, 1, 1], "core": [0, 1, 0, 1], "lit": [0, 0, 0, 1],
+    }  # fmt: skip
+    grid = Grid.from_spacing((1, 1, 3), (1, 1, 1))
+    sure = {"whole": [0.9, 0.5, 0.2], "core": [0.4, 0.7, 0.1], "lit": [0.3, 0.1, 0.6]}
+    found = np.array([sure[r.name] for r in regions], np.float32).reshape(3, 1, 1, 3)
+    out = dict(zip((r.name for r in regions), first_answer(found, grid, grid, regions)[:, 0, 0], strict=True))
+    assert {name: row.tolist() for name, row in out.items()} == {
+        "whole": [1, 1, 1], "core": [0, 1, 1], "lit": [0, 0, 1],
+    }, "what contradicts itself (lit, but not whole) is decided as it is in a mask"  # fmt: skip
 
 
 def test_an_answer_on_another_grid_covers_the_same_place():
     coarse, fine = Grid.from_spacing((4, 4, 4), (2, 2, 2)), Grid.from_spacing((8, 8, 8), (1, 1, 1))
     found = np.zeros((2, 4, 4, 4), np.float32)
     found[1, 2:], found[0, :2] = 1.0, 1.0
-    out = answer_on(found, coarse, fine)
-    assert out.shape == (8, 8, 8)
-    assert (out[:3] == 0).all() and (out[4:] == 1).all()
+    out = first_answer(found, coarse, fine, labels(organ=1))
+    assert out.shape == (1, 8, 8, 8)
+    assert (out[0, :3] == 0).all() and (out[0, 4:] == 1).all()
 
 
 def test_the_first_answer_is_made_sharp_again_and_the_image_left_alone():
@@ -64,9 +90,10 @@ def test_in_training_some_answers_are_dropped_and_some_moved():
     assert float(moved) == pytest.approx(SHIFTED, abs=0.08)
 
 
-def test_both_networks_travel_in_one_folder_and_answer_together(tmp_path):
-    plan = small_plan(cascade=LOW)
-    low = small_plan(spacing_mm=LOW.spacing_mm, patch=LOW.patch)
+@pytest.mark.parametrize("named", [{"large": 1, "small": 2}, {"both": [1, 2], "small": [2]}])
+def test_both_networks_travel_in_one_folder_and_answer_together(tmp_path, named):
+    plan = small_plan(cascade=LOW, labels=named_labels(named))
+    low = small_plan(spacing_mm=LOW.spacing_mm, patch=LOW.patch, labels=plan.labels)
     for folder, of in ((tmp_path / "m", plan), (tmp_path / "m" / "first", low)):
         save_model(folder, of, build_network(of).state_dict(), {"name": "m", "version": "0"})
     models = open_models(tmp_path / "m", "cpu")

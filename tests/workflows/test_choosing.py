@@ -92,12 +92,15 @@ def test_candidates_are_written_as_names_or_with_choices_of_their_own() -> None:
         load_config(TrainSettings, None, ["candidates.wide=3"])
 
 
-@pytest.mark.parametrize("folds", [1, 2])
+REGIONS = "cohort.labels={all: [1, 2, 3], two: [2, 3], lesion: [3]}"
+
+
+@pytest.mark.parametrize(("folds", "words"), [(1, ()), (2, (REGIONS,))])
 def test_a_cascade_is_trained_on_answers_of_networks_that_had_not_seen_the_case(
-    tiny_msd: Path, tmp_path: Path, folds: int
+    tiny_msd: Path, tmp_path: Path, folds: int, words: tuple[str, ...]
 ) -> None:
     run = tmp_path / "run"
-    assert train(tiny_msd, run, "plan.cascade=true", f"split.folds={folds}") == 0
+    assert train(tiny_msd, run, "plan.cascade=true", f"split.folds={folds}", *words) == 0
     model = run / "train/fold0/model"
     assert (model / "first/weights.safetensors").is_file()
     assert read_json(model / "plan.json")["cascade"] is not None
