@@ -54,10 +54,13 @@ class Option(Value):
 
 
 def options_for(labels: Labels, typical_ml: Mapping[str, float]) -> tuple[Option, ...]:
-    """What is tried on each label; `typical_ml` is its median volume by value (as text), where known."""
+    """What is tried on each label; `typical_ml` is the median volume of each value (as text), where known.
+
+    That of a region is about the sum over its values.
+    """
     found: list[Option] = []
     for label in labels:
-        typical = typical_ml.get(str(label.value), 0.0)
+        typical = sum(typical_ml.get(str(value), 0.0) for value in label.values)
         volumes = [float(f"{share * typical:.2g}") for share in SMALL] if typical > 0 else []
         removals = [(NOTHING, 0.0), (LARGEST, 0.0), *((f"below {ml:g} ml", ml) for ml in volumes)]
         found += [
@@ -82,7 +85,7 @@ def try_options(
     named = {label.value: label for label in labels}
     found = []
     for option in options:
-        changed = apply_steps(mask, option.steps)
+        changed = apply_steps(mask, option.steps, labels)
         row = score_pair(changed, reference, (named[option.label],), how, case, patient)[0]
         value = 1.0 if row["status"] == "both_empty" else row["value"]
         if value is not None:

@@ -137,6 +137,38 @@ def painting(labels: Labels) -> NDArray[np.unsignedinteger]:
     return table
 
 
+def leaving(labels: Labels, region: Label) -> dict[int, int]:
+    """What each value becomes where a voxel leaves a region: the value of the regions it still lies in.
+
+    It leaves the smaller regions inside it too, and becomes background where nothing holds it any more.
+    """
+    inside = {n for n, label in enumerate(labels) if set(label.values) <= set(region.values)}
+    lie, paint = _lying(labels), painting(labels)
+    found = {value: int(paint[_code(lie[value] - inside)]) for value in region.values}
+    return {value: 0 if new in region.values else new for value, new in found.items()}
+
+
+def entering(labels: Labels, region: Label) -> dict[int, int]:
+    """What each value (0 too) becomes where a voxel comes to a region, by `painting`.
+
+    It comes to the larger regions around it too. A value that would have to leave a region for that is not
+    listed: there the voxel stays what it is.
+    """
+    around = {n for n, label in enumerate(labels) if set(label.values) >= set(region.values)}
+    lie, paint = _lying(labels), painting(labels)
+    found = {value: int(paint[_code(now | around)]) for value, now in lie.items()}
+    return {value: new for value, new in found.items() if lie[value] | around <= lie[new]}
+
+
+def _lying(labels: Labels) -> dict[int, set[int]]:
+    """Value -> places of the labels that it belongs to; 0 belongs to none."""
+    return {v: {n for n, label in enumerate(labels) if v in label.values} for v in (0, *values_of(labels))}
+
+
+def _code(places: Iterable[int]) -> int:
+    return sum(2**n for n in places)
+
+
 def checked(found: Iterable[Label]) -> Labels:
     """Labels sorted by value; a value or a name given twice is refused."""
     ordered = tuple(sorted(found, key=lambda label: label.value))

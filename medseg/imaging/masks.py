@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from medseg.core.registry import look_up
 from medseg.core.values import Value
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
-from medseg.imaging.labels import Labels
+from medseg.imaging.labels import Labels, entering, leaving
 
 Bool = NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -23,8 +24,9 @@ Box = tuple[slice, slice, slice]
 class Step(Value):
     """One mask step: a name in `MASK_STEPS` (or ``package.module:function``) for some label values.
 
-    ``labels`` empty means every label of the mask, one after the other. ``settings`` are handed to the
-    step by keyword (``{"ml": 0.5}``).
+    ``labels`` empty means every label of the mask, one after the other; of regions the largest first. The
+    value of a region stands for all voxels of it. ``settings`` are handed to the step by keyword
+    (``{"ml": 0.5}``).
     """
 
     step: str
@@ -80,17 +82,21 @@ MASK_STEPS: dict[str, MaskStep] = {
 """Step name -> ``(mask bool (I, J, K), grid, **settings) -> mask``; the extension point for mask steps."""
 
 
-def apply_steps(mask: Image, steps: Sequence[Step]) -> Image:
+def apply_steps(mask: Image, steps: Sequence[Step], labels: Labels = ()) -> Image:
     """Carry out mask steps on a label map, label by label.
 
     A step takes voxels away from its own label (they become background) and may add voxels only where
-    there is background: one label never overwrites another.
+    there is background: one label never overwrites another. On a region it works on the union of its values:
+    what it takes away leaves the smaller regions inside too and keeps the larger ones around, what it adds
+    lies in these as well (`medseg.imaging.labels.leaving`, `entering`).
 
     Parameters
     ----------
     mask : Image
         Integer array [1, I, J, K]; it is not changed.
     steps : sequence of Step
+    labels : sequence of Label, optional
+        What the values mean: needed where they are regions that overlap.
 
     Raises
     ------
@@ -100,8 +106,8 @@ def apply_steps(mask: Image, steps: Sequence[Step]) -> Image:
     array = mask.array[0].copy()
     for step in steps:
         function = look_up(MASK_STEPS, step.step, "mask step")
-        for value in step.labels or _values(array):
-            _apply(function, array, value, mask.grid, step)
+        for value in step.labels or _values(array, labels):
+            _apply(function, array, _part_of(value, labels), mask.grid, step)
     return mask.but(array)
 
 
@@ -144,28 +150,60 @@ def _moved(box: Box, around: Box) -> Box:
     return i, j, k
 
 
-def _apply(function: MaskStep, array: NDArray[Any], value: int, grid: Grid, step: Step) -> None:
-    box = boxes_of(array == value).get(1)
+@dataclass(frozen=True)
+class _Whole:
+    """What a step works on: values that count as one, and what voxels become that leave or come to them."""
+
+    values: tuple[int, ...]
+    leaving: Mapping[int, int]
+    entering: Mapping[int, int]
+
+    def within(self, array: NDArray[Any]) -> Bool:
+        """Which voxels have one of the values."""
+        return array == self.values[0] if len(self.values) == 1 else np.isin(array, self.values)
+
+
+def _part_of(value: int, labels: Labels) -> _Whole:
+    """A value alone, or the region that it stands for."""
+    region = next((label for label in labels if label.region and label.value == value), None)
+    if region is None:
+        return _Whole((value,), {value: 0}, {0: value})
+    return _Whole(region.values, leaving(labels, region), entering(labels, region))
+
+
+def _apply(function: MaskStep, array: NDArray[Any], whole: _Whole, grid: Grid, step: Step) -> None:
+    box = boxes_of(whole.within(array)).get(1)
     if box is None:
         return
     inside = array[box]
-    before = inside == value
+    before = whole.within(inside)
     try:
         after = function(before, _part(grid, box), **step.settings)
     except TypeError as error:
         raise MedsegError(
             f"mask step '{step.step}' does not take these settings", evidence=str(error)
         ) from error
-    inside[before & ~after] = 0
-    inside[after & (inside == 0)] = value
+    _turn(inside, before & ~after, whole.leaving)
+    _turn(inside, after & ~before, whole.entering)
+
+
+def _turn(array: NDArray[Any], where: Bool, into: Mapping[int, int]) -> None:
+    """Give voxels of a mask the values that theirs turn into; those not listed stay."""
+    now = array[where]
+    new = now.copy()
+    for value, other in into.items():
+        new[now == value] = other
+    array[where] = new
 
 
 def _part(grid: Grid, box: Box) -> Grid:
     return grid.cropped([s.start for s in box], [s.stop - s.start for s in box])
 
 
-def _values(array: NDArray[Any]) -> list[int]:
-    return [int(v) for v in np.unique(array) if v != 0]
+def _values(array: NDArray[Any], labels: Labels) -> list[int]:
+    """The values of a mask; where they are those of regions, these, the largest first."""
+    regions = sorted((label for label in labels if label.region), key=lambda r: -len(r.values))
+    return [r.value for r in regions] or [int(v) for v in np.unique(array) if v != 0]
 
 
 def _components(mask: Bool) -> tuple[NDArray[Any], NDArray[np.int64]]:

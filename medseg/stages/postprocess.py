@@ -17,10 +17,18 @@ from medseg.imaging.masks import Postprocessing, apply_steps
 
 
 @stage(version=1)
-def postprocess(predicted: Artifact, *, postprocessing: Postprocessing, out: Path) -> None:
-    """Write ``mask.nii.gz``: the predicted mask after `postprocessing.steps`, on the same grid."""
+def postprocess(
+    predicted: Artifact, *, postprocessing: Postprocessing, labels: Labels = (), out: Path
+) -> None:
+    """Write ``mask.nii.gz``: the predicted mask after `postprocessing.steps`, on the same grid.
+
+    Parameters
+    ----------
+    labels : sequence of Label, optional
+        What the values mean, where they are regions.
+    """
     mask = read_mask(predicted / "mask.nii.gz")
-    write_image(apply_steps(mask, postprocessing.steps), out / "mask.nii.gz")
+    write_image(apply_steps(mask, postprocessing.steps, labels), out / "mask.nii.gz")
 
 
 @stage(version=1)

@@ -8,7 +8,6 @@ from typing import Any
 
 from medseg.core.files import write_json
 from medseg.data.plan import Plan
-from medseg.imaging.labels import Labels
 from medseg.imaging.masks import Postprocessing, Step
 from medseg.workflows import training as road
 from medseg.workflows.ground import Configuration, Ground
@@ -35,9 +34,8 @@ def choose_postprocessing(
         said = "none was tried: a single fold leaves no predictions of cases that were not trained on"
         return found, Postprocessing(), Beside((), {"Mask steps": {"kept": said}}, {"steps": {"note": said}})
     ignored = settings.scoring.ignore or ground.raw.cohort.ignore
-    labels = tuple(x for x in ground.raw.cohort.labels if x.value != ignored and not x.region)
     found, thresholds, first = _thresholds(ground, found, ignored)
-    steps, second = _steps(ground, found, labels, ignored)
+    steps, second = _steps(ground, found, ignored)
     return found, Postprocessing(thresholds=thresholds, steps=steps), joined(first, second)
 
 
@@ -65,14 +63,13 @@ def _thresholds(
     return found, thresholds, said
 
 
-def _steps(
-    ground: Ground, found: Configuration, labels: Labels, ignored: int | None
-) -> tuple[tuple[Step, ...], Beside]:
+def _steps(ground: Ground, found: Configuration, ignored: int | None) -> tuple[tuple[Step, ...], Beside]:
     from medseg.evaluation.choice_steps import choose_steps, options_for, said_of_steps
     from medseg.stages.postprocess import read_tries, try_steps
 
     settings, raw = ground.settings, ground.raw
-    options = options_for(labels, _typical_ml(found.plan))
+    labels = tuple(x for x in raw.cohort.labels if x.region or x.value != ignored)
+    options = options_for(tuple(x for x in labels if x.value != ignored), _typical_ml(found.plan))
     if not options:
         return (), Beside()
     items = {case: (mask, raw[case]) for case, mask in found.predicted.items() if case in raw}
@@ -105,5 +102,5 @@ def _said(ground: Ground, what: str, lines: Iterable[str], decided: Mapping[str,
 
 
 def _typical_ml(plan: Plan) -> dict[str, float]:
-    """The median volume of each label among the training cases, by its value."""
+    """The median volume of each value among the training cases."""
     return {value: float(cell["median"]) for value, cell in plan.fingerprint.get("volume_ml", {}).items()}

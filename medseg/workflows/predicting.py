@@ -159,7 +159,7 @@ def _written(job: _Job, case: Case) -> dict[str, Any]:
     if models.task == "classification":
         return {"probabilities": models.classify(image, job.prediction), "files": {}}
     mask = models.segment(image, job.prediction, job.postprocessing.thresholds)
-    mask = apply_steps(mask, job.postprocessing.steps)
+    mask = apply_steps(mask, job.postprocessing.steps, models.labels)
     written, failed, remark = _outputs(job, case, mask, image)
     volumes = volumes_ml(mask, models.labels)
     facts: dict[str, Any] = {

@@ -121,7 +121,11 @@ def postprocess_all(
 
     if raw.cohort.task != "segmentation":
         return dict(predicted)
-    return dict(run.map(postprocess, dict(predicted), postprocessing=postprocessing or Postprocessing()))
+    labels = raw.cohort.labels
+    more = {"labels": labels} if any(label.region for label in labels) else {}  # a key knows of regions
+    return dict(
+        run.map(postprocess, dict(predicted), postprocessing=postprocessing or Postprocessing(), **more)
+    )
 
 
 def score_all(

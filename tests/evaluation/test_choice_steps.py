@@ -9,7 +9,7 @@ from medseg.evaluation.choice_steps import choose_steps, options_for, said_of_st
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
-from medseg.imaging.labels import labels
+from medseg.imaging.labels import labels, named_labels
 
 ORGANS = labels(liver=1, lesion=2)
 GRID = Grid.from_spacing((20, 20, 20), (1.0, 1.0, 1.0))
@@ -37,6 +37,17 @@ def test_what_is_tried_on_a_label():
     assert "nothing" in said and "keep_largest" in said and "below 0.025 ml + fill_holes" in said
     assert len(said) == 2 * 5
     assert len([o for o in OPTIONS if o.name == "lesion"]) == 2 * 2  # no volume is known
+
+
+def test_a_step_of_a_region_is_judged_on_the_whole_of_it():
+    regions = named_labels({"tumour": [1, 2], "core": [2]})
+    options = options_for(regions, {"1": 0.5, "2": 0.1})
+    assert {o.ml for o in options if o.name == "tumour"} == {0.0, 0.006, 0.03, 0.12}, "shares of 0.6 ml"
+    mask, reference = image((1, 2, 10), (2, 4, 8), (2, 14, 18)), image((1, 2, 10), (2, 4, 8))
+    rows = try_options(mask, reference, regions, options, QUICK, "c", "p")
+    found = {(row["label"], row["option"]): row["value"] for row in rows}
+    assert found["tumour", "nothing"] == pytest.approx(2 * 512 / (512 + 576))
+    assert found["tumour", "keep_largest"] == 1.0
 
 
 def test_a_second_piece_that_is_always_wrong_is_taken_away():
