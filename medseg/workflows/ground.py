@@ -15,8 +15,8 @@ from medseg.data.cohort import Split
 from medseg.data.plan import Plan
 from medseg.learning.tracking import Tracking, store_uri
 from medseg.workflows import training as road
-from medseg.workflows.cascading import train_cascade, with_cascade
-from medseg.workflows.journey import Ingested, make_plan, prepare_all, write_plan
+from medseg.workflows.cascading import train_cascade
+from medseg.workflows.journey import Ingested, make_plan, prepare_all
 from medseg.workflows.restoring import restored_weights
 from medseg.workflows.settings import TrainSettings
 from medseg.workflows.transferring import adopted, check_fit, fitting_patch
@@ -53,15 +53,11 @@ class Ground:
         """The plan by these choices; with carried weights that tell their network, one for that network."""
         settings, to = self.settings, home.root / "plan.yaml"
         given = settings.choices(self.device) | choices
-        forced = given.get("cascade") is True and bool(given.pop("cascade"))
         plan = make_plan(self.run, self.seen, to=to, **given)
         if taken := adopted(self.weights, settings, plan):
             plan = make_plan(self.run, self.seen, to=to, **given | taken)
             if patch := fitting_patch(plan):
                 plan = make_plan(self.run, self.seen, to=to, **given | taken | {"patch": patch})
-        if forced and plan.cascade is None:
-            plan = with_cascade(plan)
-            write_plan(to, plan)
         return plan
 
     def begun(self, plan: Plan, home: Run) -> Artifact | None:

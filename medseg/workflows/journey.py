@@ -41,6 +41,11 @@ class Ingested(Mapping[str, Artifact]):
         """All cases but these: what training may look at when these are the test part."""
         return self.only([case for case in self.artifacts if case not in set(ids)])
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The series that were refused before any was read."""
+        return tuple(r.series for r in self.cohort.refused if r.status == "refused")
+
     def source(self, case_id: str) -> dict[str, Any]:
         """What is known of a case: ``source.json``."""
         return read_json(self.artifacts[case_id] / "source.json")
@@ -114,12 +119,15 @@ def make_plan(run: Run, raw: Ingested, *, to: Path | None = None, **overrides: A
     **overrides
         Choices to fix (``patch=(48, 64, 1)``); what depends on them derives itself again. Given a
         ``budget_minutes``, how fast this machine trains is measured once and kept in ``rate/`` of the run
-        folder, so that the same command makes the same plan; ``rate_gflops=...`` sets it.
+        folder, so that the same command makes the same plan; ``rate_gflops=...`` sets it. ``cascade=True``
+        asks for a cascade where no rule does.
     """
     from medseg.data.planning import make_plan as choose
     from medseg.stages.fingerprint import fingerprint, read_fingerprint
+    from medseg.workflows.cascading import with_cascade
     from medseg.workflows.pacing import measured_rate, with_memory
 
+    asked = overrides.get("cascade") is True and bool(overrides.pop("cascade"))
     values = values_of(raw.cohort.labels)
     looked = run.map(fingerprint, dict(raw.artifacts), label_values=values)
     prints = [read_fingerprint(a) for a in looked.values()]
@@ -127,6 +135,8 @@ def make_plan(run: Run, raw: Ingested, *, to: Path | None = None, **overrides: A
     plan = choose(prints, raw.cohort, overrides)
     if (rate := measured_rate(run, plan, overrides)) is not None:
         plan = choose(prints, raw.cohort, overrides | {"rate_gflops": rate})
+    if asked and plan.cascade is None:
+        plan = with_cascade(plan)
     write_plan(to or run.root / "plan.yaml", plan)
     return plan
 

@@ -76,7 +76,7 @@ def report_training(
     )
     shown = {"summary": summary, "report": str(page), "quarantined": [f.public for f in run.failures]}
     shown |= beside.summary
-    return Outcome(shown, text + named_failures(run), 3 if run.failures or _refused(raw) else 0)
+    return Outcome(shown, text + named_failures(run), 3 if run.failures or raw.refused else 0)
 
 
 def _judged_how(split: Split) -> str:
@@ -216,7 +216,3 @@ def _histories(networks: Mapping[str, Path]) -> dict[str, list[dict[str, str]]]:
     """Rows of ``history.csv`` of each network of this run (others may lie beside them from before)."""
     files = {name: folder / "history.csv" for name, folder in networks.items()}
     return {n: list(csv.DictReader(f.read_text(encoding="utf-8").splitlines())) for n, f in files.items()}
-
-
-def _refused(raw: Ingested) -> bool:
-    return any(r.status == "refused" for r in raw.cohort.refused)
