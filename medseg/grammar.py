@@ -19,6 +19,21 @@ def _arg(*names: str, **options: object) -> Argument:
 
 RUN = _arg("--run", metavar="DIR", help="where results go (default: runs/<name>)")
 SETTINGS = _arg("overrides", nargs="*", metavar="key=value", help="settings, for example training.epochs=5")
+_PLAN_SETTINGS = _arg(
+    "overrides",
+    nargs="*",
+    metavar="key=value",
+    help="choices made by hand, and what they are made for: patch=[96,96,64], spacing_mm=[1,1,2], "
+    "network=segresnet, batch=4, cascade=true, budget_minutes=10, memory_gb=8, device=gpu, ...; the training "
+    "to reckon with: epochs=50, training.batch=4, ...; cases: channels=[t1,flair], dicom.tilt=shear, ...",
+)
+_TRAIN_SETTINGS = _arg(
+    "overrides",
+    nargs="*",
+    metavar="key=value",
+    help="settings of the recipe: training.epochs=5, plan.patch=[96,96,64], split.folds=5, "
+    "candidates=3d,2d, cohort.root=DIR, ...",
+)
 _MODEL = _arg(
     "model", metavar="MODEL", help="a model folder, a fold's folder, or a run folder (all its folds)"
 )
@@ -30,7 +45,11 @@ _SCORING = _arg(
     help="choices of the measurement: resample=true, ignore=255, metrics=[dice,hd95,lesion_f1], "
     "lesions.minimum_ml=0.05, margins.dice=0.02, repeats=5000, ...; evaluate: marks=marks.yaml too",
 )
-_LABELS = _arg("--labels", metavar="name=1,other=2", help="label names and values")
+_LABELS = _arg(
+    "--labels",
+    metavar="name=1,other=2",
+    help="label names and values; overlapping regions as sums: whole=1+2+4,core=1+4; ignore=255: not known",
+)
 _FORMATS = _arg(
     "--format", default="nifti", metavar="nifti,seg,rtstruct,sr", help="what to write for each case"
 )
@@ -88,15 +107,15 @@ VERBS: dict[str, tuple[str, list[Argument]]] = {
         "cohort -> plan.yaml: every choice with its reason",
         [
             _arg("folder", metavar="DIR", help="a data set, or a run folder that was ingested"),
-            _arg("--preview", action="store_true", help="also draw what augmentation does to some patches"),
+            _arg("--preview", action="store_true", help="also draw to preview.png what augmentation does"),
             RUN,
             *_COHORT,
-            SETTINGS,
+            _PLAN_SETTINGS,
         ],
     ),
     "train": (
         "a recipe (YAML) -> models and scores; goes on where it was cut off",
-        [_arg("config", metavar="CONFIG", help="a YAML file, see configs/"), SETTINGS, RUN],
+        [_arg("config", metavar="CONFIG", help="a YAML file, see configs/"), _TRAIN_SETTINGS, RUN],
     ),
     "sweep": (
         "a recipe with several values of some settings -> which pay, judged by cross-validation",

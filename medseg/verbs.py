@@ -95,10 +95,18 @@ def audit(args: Namespace) -> Outcome:
 def plan(args: Namespace) -> Outcome:
     """Cohort -> plan.yaml."""
     from medseg.workflows.looking import plan as journey
+    from medseg.workflows.opening import ingest_settings, words_of_cohort
 
+    asked, overrides = words_of_cohort(args.overrides)
+    options = ingest_settings(asked).options() if asked else {}
+    if options and (Path(args.folder) / "cohort.json").is_file():
+        raise MedsegError(
+            f"'{asked[0]}' comes too late: the cases of this folder were taken in already",
+            mend="say it to medseg ingest, or give the data set and another --run",
+        )
     run = open_run(args, _name(args.folder))
-    opened = partial(_cohort, args, args.folder)
-    return journey(args.folder, opened, run, args.overrides, args.device, args.preview)
+    opened = partial(_cohort, args, args.folder, **options)
+    return journey(args.folder, opened, run, overrides, args.device, args.preview)
 
 
 def train(args: Namespace) -> Outcome:

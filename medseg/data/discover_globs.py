@@ -193,7 +193,8 @@ def _channels(images: Found, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], 
         raise MedsegError(
             "it is not clear which files are channels",
             evidence=f"found {', '.join(there)}",
-            mend=f"name them: channels={','.join(c for c in there if c not in masks)}",
+            mend=f"name them: channels=[{','.join(c for c in there if c not in masks)}]"
+            " (cohort.channels in a recipe)",
         )
     return tuple(there), images
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from medseg.core.config import load_config
 from medseg.core.run import Run
@@ -16,7 +17,8 @@ from medseg.data.overrides import Fixed
 from medseg.data.plan import Plan
 from medseg.learning.settings import Training
 from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all, reopen
-from medseg.workflows.outcome import Outcome
+from medseg.workflows.opening import check_references
+from medseg.workflows.outcome import Outcome, named_failures
 from medseg.workflows.settings import TrainSettings
 
 log = logging.getLogger("medseg")
@@ -62,26 +64,37 @@ def plan(
     from medseg.learning.estimate import expect
     from medseg.workflows.pacing import said
 
-    raw = _there_or_ingested(folder, opened, run)
     settings = _settings(overrides)
+    raw = _there_or_ingested(folder, opened, run)
+    check_references(raw.cohort)
     chosen = make_plan(run, raw, **settings.choices(device))
     cost = expect(chosen, len(raw), settings.training, device)
-    lines = [f"{name:<18} {getattr(chosen, name)}\n{'':<18} {why}" for name, why in chosen.why.items()]
+    values = chosen.model_dump(mode="json")
+    lines = [f"{name:<18} {in_words(values[name])}\n{'':<18} {why}" for name, why in chosen.why.items()]
     expected = "\n".join(
         f"{name:<18} {text}" for name, text in zip(("expected", "", ""), said(cost), strict=True)
     )
     drawn = [f"drawn to   {_preview(run, raw, chosen, settings.training)}"] if preview else []
     text = "\n".join([*lines, expected, "", f"written to {run.root / 'plan.yaml'}", *drawn])
-    told = chosen.model_dump(mode="json") | {"expected": cost.model_dump(mode="json")}
-    return Outcome(told, text, 3 if run.failures else 0)
+    told = values | {"expected": cost.model_dump(mode="json")}
+    return Outcome(told, text + named_failures(run), 3 if run.failures or raw.refused else 0)
+
+
+def in_words(value: Any) -> str:
+    """A choice as it would be written in a recipe, on one line: ``{foreground: 0.5, label_weights: []}``."""
+    import yaml
+
+    if isinstance(value, dict | list):
+        return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).strip()
+    return "none" if value is None else str(value)
 
 
 def _settings(overrides: Sequence[str]) -> TrainSettings:
     """What was said on the command line: choices of the plan and its budget, or settings of the training."""
     named = [text if text.startswith("training.") else f"{_part(text)}.{text}" for text in overrides]
     settings = load_config(TrainSettings, None, named)
-    minutes = settings.plan.get("budget_minutes")
-    if minutes is None or settings.training.length[1] is not None:
+    minutes, told = settings.plan.get("budget_minutes"), settings.training
+    if minutes is None or told.epochs is not None or told.budget_minutes is not None:
         return settings
     return settings.but(training=settings.training.but(budget_minutes=minutes, epochs=None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from medseg.core.config import load_config
@@ -33,11 +34,37 @@ def open_cohort(settings: CohortSettings, task: str = "segmentation", quiet: boo
             f"the recipe is for {task}, the data set for {cohort.task}",
             mend=f"set task={cohort.task}, or give a data set with references for {task}",
         )
+    if task == "segmentation":
+        check_references(cohort)
     cohort = cohort.subset([c.id for c in cohort.cases if c.id not in set(settings.exclude)]).but(task=task)
     cohort = reviewed(cohort, settings.marks)
     if task == "classification":
         check_classes(cohort)
     return group_alike(cohort, settings.group_alike, quiet) if settings.group_alike else cohort
+
+
+def check_references(cohort: Cohort) -> None:
+    """Refuse a segmentation that nothing can be learnt for.
+
+    Raises
+    ------
+    MedsegError
+        Not one case has a reference.
+    """
+    if cohort.task == "segmentation" and not any(case.reference for case in cohort.cases):
+        raise MedsegError(
+            "no case has a reference: there is nothing to learn from",
+            evidence=f"{len(cohort.cases)} cases with images alone",
+            mend="name masks <case>_seg.nii.gz or keep them in a folder labels, or say in a recipe "
+            "where they are: cohort.reference='*/label.nii.gz'",
+        )
+
+
+def words_of_cohort(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that say which files are cases (``channels=[t1,flair]``), and the others."""
+    names = set(IngestSettings.model_fields) - {"ingest", "marks"}
+    first = {w: re.split(r"[.=]", w.removeprefix("cohort."), maxsplit=1)[0] for w in overrides}
+    return [w for w in overrides if first[w] in names], [w for w in overrides if first[w] not in names]
 
 
 def ingest_settings(overrides: Sequence[str] = (), select: str | None = None) -> IngestSettings:
