@@ -104,7 +104,7 @@ def _affine(
     """One random map (3, 4) in voxels: mirror, scale and turn in mm, then shift."""
     mm = np.array(spacing_mm, float)
     flat = np.array(patch) == 1
-    turn = _rotation(rng.uniform(-1, 1, 3) * np.radians(settings.rotation_deg) * _turnable(mm, flat))
+    turn = rotation(rng.uniform(-1, 1, 3) * np.radians(settings.rotation_deg) * turnable(mm, flat))
     scale = np.exp(rng.uniform(-1, 1) * np.log1p(settings.scale) * np.where(flat, 0, 1))
     draw = rng.random(3)
     mirror = np.where([axis in settings.mirror and draw[axis] < 0.5 for axis in range(3)], -1.0, 1.0)
@@ -132,7 +132,7 @@ def _bends(
     return smooth.flip(1).permute(0, 2, 3, 4, 1)
 
 
-def _turnable(mm: NDArray[np.float64], flat: NDArray[np.bool_]) -> NDArray[np.float64]:
+def turnable(mm: NDArray[np.float64], flat: NDArray[np.bool_]) -> NDArray[np.float64]:
     """How far one may turn about each axis (0..1): a turn moves content between the two other axes."""
     out = np.ones(3)
     for axis in range(3):
@@ -141,7 +141,7 @@ def _turnable(mm: NDArray[np.float64], flat: NDArray[np.bool_]) -> NDArray[np.fl
     return out
 
 
-def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+def rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rotation matrix: about the first axis, then the second, then the third (radians)."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):

@@ -19,6 +19,7 @@ from medseg.imaging.resample import apply_matrix, axis_maps, matrix
 from medseg.learning.devices import autocast, channels_last, number_format
 from medseg.learning.sampling import cut
 from medseg.learning.settings import Prediction
+from medseg.learning.views import seen_anew
 
 Predict = Callable[[Tensor], Tensor]
 Part = tuple[NDArray[np.float32], Grid]
@@ -43,15 +44,15 @@ def probabilities(
     """Class probabilities ``[L, I, J, K]`` of a prepared image ``[C, I, J, K]``.
 
     A small image is computed in one piece; a larger one in windows of the plan's patch, overlapping
-    and weighted by a Gaussian, several at a time. Mirrored copies (``settings.mirror``) are averaged, and so
-    are several networks.
+    and weighted by a Gaussian, several at a time. Mirrored, turned and enlarged copies (``settings``) are
+    averaged, and so are several networks.
     """
     step = strides_of(plan)
     size = _network_size(array.shape[1:], plan.patch, step)
     padded, inner = _padded(array, size)
     networks = [network] if isinstance(network, nn.Module) else network
     soft = _averaged([_soft(one, plan, settings, device) for one in networks])
-    predict = _mirrored(soft, settings.mirror)
+    predict = _mirrored(seen_anew(soft, plan, settings), settings.mirror)
     with torch.inference_mode():
         image = torch.from_numpy(padded)[None]
         whole = int(np.prod(padded.shape[1:])) <= WHOLE * np.prod(plan.patch)
@@ -263,7 +264,7 @@ def classify(
     """Class probabilities ``[classes]`` of a prepared image: its middle patch, edge voxels repeated."""
     middle = [n / 2 for n in array.shape[1:]]
     patch = cut(array, middle, plan.patch)
-    predict = _soft(network, plan, settings, device)
+    predict = seen_anew(_soft(network, plan, settings, device), plan, settings)
     with torch.inference_mode():
         image = torch.tensor(patch)[None]  # a copy: the patch may be a view of a mapped file
         parts = [predict(image.flip(turn)) for turn in mirrorings(settings.mirror)]

@@ -34,7 +34,7 @@ from medseg.learning.settings import Prediction
 
 WEIGHTS, PLAN, CARD = "weights.safetensors", "plan.json", "card.json"
 FINAL = "final.json"
-"""What a recipe ends in: its models (each in a folder beside it), and the mask steps that go with them."""
+"""What a recipe ends in: its models (each in a folder beside it), mask steps and settings of prediction."""
 FIRST = "first"
 """Sub-folder of a cascade's model folder: the coarse network that answers first."""
 
@@ -133,6 +133,8 @@ class Models:
     members: tuple[Model, ...]
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
     """Thresholds and mask steps that were chosen with them."""
+    prediction: Prediction = field(default_factory=Prediction)
+    """How they looked at images when they were judged; every call may ask for something else."""
 
     @property
     def plan(self) -> Plan:
@@ -194,7 +196,8 @@ class Models:
         """
         if not self.classifies:
             raise MedsegError("the model gives masks and no classes", mend="use segment, or a joint model")
-        mean = np.mean([m.class_probabilities(image, prediction, mask) for m in self.members], axis=0)
+        how = prediction or self.prediction
+        mean = np.mean([m.class_probabilities(image, how, mask) for m in self.members], axis=0)
         return {name: float(p) for name, p in zip(self.plan.classes, mean, strict=True)}
 
     def parts(self, image: Image, prediction: Prediction | None = None) -> list[Part]:
@@ -202,7 +205,7 @@ class Models:
 
         Members of one plan are averaged window by window: they take no more memory than one of them.
         """
-        settings = prediction or Prediction()
+        settings = prediction or self.prediction
         return [_part(group, image, settings) for group in self.configurations]
 
     @cached_property
@@ -241,7 +244,7 @@ def open_models(folder: Models | str | Path | Sequence[str | Path], device: str 
     if isinstance(folder, Models):
         return folder
     given = [folder] if isinstance(folder, str | Path) else list(folder)
-    steps = steps_of(Path(given[0])) if len(given) == 1 else None
+    place = Path(given[0]) if len(given) == 1 else None
     found = [part for one in given for part in model_folders(Path(one))]
     if not found:
         raise MedsegError(
@@ -251,7 +254,7 @@ def open_models(folder: Models | str | Path | Sequence[str | Path], device: str 
         )
     members = tuple(Model.load(part, device) for part in found)
     _check_alike(members)
-    return Models(members, steps or Postprocessing())
+    return Models(members, *chosen_with(place)) if place else Models(members)
 
 
 def save_model(folder: Path, plan: Plan, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -287,12 +290,14 @@ def _check_alike(members: Sequence[Model]) -> None:
             raise MedsegError(f"the models of an ensemble must have the same {name}")
 
 
-def steps_of(folder: Path) -> Postprocessing | None:
-    """The mask steps that go with the models of a folder; None where nothing is said of it."""
+def chosen_with(folder: Path) -> tuple[Postprocessing, Prediction]:
+    """Mask steps and settings of prediction that go with the models of a folder; the usual ones elsewhere."""
     for place in (folder, folder / "final" / "model"):
         if (place / FINAL).is_file():
-            return validated(Postprocessing, read_json(place / FINAL)["postprocessing"])
-    return None
+            told = read_json(place / FINAL)
+            how = validated(Prediction, told.get("prediction", {}))
+            return validated(Postprocessing, told["postprocessing"]), how
+    return Postprocessing(), Prediction()
 
 
 def _final(folder: Path) -> list[Path]:

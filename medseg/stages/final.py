@@ -1,4 +1,4 @@
-"""Stage ``final``: what a recipe ends in -> one folder with its models and the mask steps of them."""
+"""Stage ``final``: what a recipe ends in -> one folder with its models and how they are used."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from medseg.core.files import write_json
 from medseg.core.stage import Artifact, stage
 from medseg.imaging.masks import Postprocessing
 from medseg.learning.model import FINAL
+from medseg.learning.settings import Prediction
 
 
-@stage(version=1)
+@stage(version=2)
 def final(
     item: Mapping[str, Artifact],
     *,
     trained: Mapping[str, str],
     postprocessing: Postprocessing,
+    prediction: Prediction,
     choice: Mapping[str, Any],
     out: Path,
 ) -> None:
@@ -33,14 +35,19 @@ def final(
         Name -> where the model lies below the run folder.
     postprocessing : Postprocessing
         Mask steps to be carried out on what the models say.
+    prediction : Prediction
+        How they looked at images when they were judged.
     choice : mapping
         How models and steps were chosen.
     """
     for name, model in item.items():
         for file in model.files:
             _linked(model / file, out / name / file)
-    steps = postprocessing.model_dump(mode="json")
-    write_json(out / FINAL, {"models": dict(trained), "postprocessing": steps, "choice": dict(choice)})
+    how = {
+        "postprocessing": postprocessing.model_dump(mode="json"),
+        "prediction": prediction.model_dump(mode="json"),
+    }
+    write_json(out / FINAL, {"models": dict(trained), **how, "choice": dict(choice)})
 
 
 def _linked(source: Path, target: Path) -> None:

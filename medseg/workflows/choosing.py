@@ -70,7 +70,8 @@ def keep_final(
     by_path = {model.path: model for model in found.everyone}
     item = {name: by_path[folder] for name, folder in names.items()}
     trained = {name: folder.relative_to(root).as_posix() for name, folder in names.items()}
-    made = ground.run.map(final, {"model": item}, trained=trained, postprocessing=steps, choice=dict(choice))
+    how = {"postprocessing": steps, "prediction": ground.settings.prediction}
+    made = ground.run.map(final, {"model": item}, trained=trained, **how, choice=dict(choice))
     if made.failed:
         raise MedsegError("the models could not be gathered", evidence=made.failed["model"].message)
 

@@ -63,6 +63,8 @@ def predict(
     formats : collection of str
         ``nifti``, and for DICOM sources ``seg`` (DICOM SEG), ``rtstruct`` (RT Structure Set) and ``sr``
         (TID 1500 report of volumes and intensities; the SEG it refers to is written with it).
+    prediction : Prediction, optional
+        What is set in it takes the place of what the models were judged with.
     postprocessing : Postprocessing, optional
         Mask steps; by default those that were chosen with the models.
     dicom : DicomPolicy
@@ -89,7 +91,8 @@ def predict(
         models = open_models(model, device)
         steps = models.postprocessing if postprocessing is None else postprocessing
         chosen = tuple(name for name in FORMATS if name in formats)
-        job = _Job(models, out, chosen, prediction or Prediction(), steps, output or DicomOutput(), align)
+        how = models.prediction.changed(prediction)
+        job = _Job(models, out, chosen, how, steps, output or DicomOutput(), align)
         rows = [_refused_row(r) for r in cohort.refused if r.status == "refused"]
         for case in progress(cohort.cases, "predict", quiet=quiet):
             rows.append(_one(job, case))

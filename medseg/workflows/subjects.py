@@ -54,6 +54,8 @@ class Subject:
         ``ranges`` (summary of the training cases), ``cases``, ``seen`` (records of digests), ``note``.
     postprocessing : Postprocessing
         Mask steps that belong to the model.
+    prediction : Prediction
+        How it looked at images when it was judged.
     """
 
     kind: str
@@ -65,6 +67,7 @@ class Subject:
     results: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    prediction: Prediction = field(default_factory=Prediction)
 
     def predict(self, run: Run, raw: Ingested, using: Using) -> dict[str, Artifact]:
         """A folder for each case with ``mask.nii.gz`` or ``probabilities.json``; failed cases are missing.
@@ -118,17 +121,17 @@ def open_subject(place: str | Path, training: str | Path | None = None) -> Subje
 def _of_models(place: Path, folders: Sequence[Path], training: str | Path | None) -> Subject:
     from medseg.core.values import validated
     from medseg.data.plan import Plan
-    from medseg.learning.model import CARD, PLAN, steps_of
+    from medseg.learning.model import CARD, PLAN, chosen_with
     from medseg.workflows.subject_words import of_models
 
     artifacts = tuple(artifact_of(folder) for folder in folders)
     cards = [read_json(folder / CARD) for folder in folders]
     plan = validated(Plan, read_json(folders[0] / PLAN))
     about = of_models(plan, cards) | {"identity": digest([c["weights_sha256"] for c in cards])}
+    steps, how = chosen_with(place)
     return Subject(
         "medseg", about, plan.task, plan.labels, plan.classes, artifacts,
-        training=_training(place, folders, cards, training),
-        postprocessing=steps_of(place) or Postprocessing(),
+        training=_training(place, folders, cards, training), postprocessing=steps, prediction=how,
     )  # fmt: skip
 
 

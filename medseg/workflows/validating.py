@@ -196,7 +196,8 @@ def _masks(
     from medseg.workflows.training import postprocess_all
 
     steps = subject.postprocessing if settings.postprocessing is None else settings.postprocessing
-    using = Using(settings.prediction, device, settings.trust, steps.thresholds)
+    how = subject.prediction.changed(settings.prediction)
+    using = Using(how, device, settings.trust, steps.thresholds)
     predicted = subject.predict(run, raw, using)
     if subject.task != "segmentation":
         return predicted

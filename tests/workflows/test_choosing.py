@@ -11,7 +11,8 @@ from medseg.cli import main
 from medseg.core.config import load_config
 from medseg.core.errors import MedsegError
 from medseg.core.files import read_json
-from medseg.learning.model import model_folders, open_models, steps_of
+from medseg.learning.model import chosen_with, model_folders, open_models
+from medseg.learning.settings import Prediction
 from medseg.workflows.settings import TrainSettings
 from tests.conftest import QUICK
 
@@ -70,10 +71,14 @@ def test_mask_steps_are_carried_with_the_models(chosen: Path, tmp_path: Path) ->
 
     copy = Path(shutil.copytree(chosen / "final/model", tmp_path / "carried"))
     final = read_json(copy / "final.json")
-    assert steps_of(copy) == steps_of(chosen) == open_models(copy, "cpu").postprocessing
+    assert chosen_with(copy) == chosen_with(chosen)
+    assert chosen_with(copy)[0] == open_models(copy, "cpu").postprocessing
     final["postprocessing"] = {"steps": [{"step": "keep_largest"}]}
+    final["prediction"] = {"turn_deg": 8}
     (copy / "final.json").write_text(json.dumps(final))
-    assert open_models(copy, "cpu").postprocessing.steps[0].step == "keep_largest"
+    models = open_models(copy, "cpu")
+    assert models.postprocessing.steps[0].step == "keep_largest"
+    assert models.prediction == Prediction(turn_deg=8)
 
 
 def test_candidates_need_folds_and_names_that_are_known(tiny_msd: Path, tmp_path: Path, capsys) -> None:
@@ -147,7 +152,7 @@ def test_thresholds_are_tried_on_cases_not_trained_on_and_those_kept_make_the_ma
 
     monkeypatch.setattr(choice_thresholds, "choose_thresholds", kept)
     assert train(tiny_msd, run, "choosing.thresholds=[0.3,0.999]") == 0
-    assert steps_of(run) == open_models(run / "final/model", "cpu").postprocessing
+    assert chosen_with(run)[0] == open_models(run / "final/model", "cpu").postprocessing
     assert open_models(run, "cpu").postprocessing.thresholds == {1: 0.999}
     scored = {row.split(",")[0] for row in (run / "scores.csv").read_text().splitlines()[1:]}
     assert {p.name for p in run.glob("try_thresholds/*") if p.is_dir()} == scored
