@@ -149,7 +149,7 @@ def _refuse_patch(plan: Plan) -> None:
 def _refuse_memory(plan: Plan, memory_gb: float) -> None:
     if not set(LEVELS) <= set(plan.network_arguments):
         return
-    sizes = len(plan.channels), plan.outputs
+    sizes = plan.inputs, plan.outputs
     needed = unet_gb(plan.patch, plan.batch, plan.network_arguments, *sizes, plan.spent.device)
     if needed > memory_gb:
         raise MedsegError(

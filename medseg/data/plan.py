@@ -146,6 +146,11 @@ class Plan(Value):
         return self.multilabel or self.overlapping
 
     @property
+    def inputs(self) -> int:
+        """Number of network inputs: channels, and in a cascade a first answer for each label."""
+        return len(self.channels) + (len(self.labels) if self.cascade else 0)
+
+    @property
     def outputs(self) -> int:
         """Number of network outputs: background and labels, or regions, or classes."""
         if self.task == "classification":

@@ -13,6 +13,7 @@ import numpy as np
 from medseg.data import rules_classes, rules_view
 from medseg.data.budget import BASE_GB, Budget, unet_gb, unet_gflop, voxel_bytes
 from medseg.data.fingerprint import CaseFingerprint
+from medseg.data.plan import Plan
 from medseg.data.rules_networks import arguments_of
 
 Cases = Sequence[CaseFingerprint]
@@ -131,6 +132,14 @@ def members(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[
 
 def _training_gflop(arguments: Mapping[str, Any], cohort: Any, chosen: Chosen) -> float:
     return unet_gflop(chosen["patch"], arguments, len(cohort.channels), len(cohort.labels) + 1)
+
+
+def plan_gflop(plan: Plan) -> float | None:
+    """Arithmetic of training on one patch of a plan; None for networks whose arithmetic is not counted."""
+    arguments = plan.network_arguments
+    if plan.network in UNETS and {"widths", "strides", "kernels"} <= set(arguments):
+        return unet_gflop(plan.patch, arguments, plan.inputs, plan.outputs)
+    return rules_classes.training_gflop(plan) if plan.network == "resnet" else None
 
 
 def batch(cases: Cases, cohort: Any, chosen: Chosen, budget: Budget) -> tuple[Any, str]:

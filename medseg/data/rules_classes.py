@@ -14,7 +14,7 @@ import numpy as np
 from medseg.core.errors import MedsegError
 from medseg.data.classes import classes_of
 from medseg.data.fingerprint import CaseFingerprint, ChannelFacts
-from medseg.data.plan import IMAGE, MASK, Intensity
+from medseg.data.plan import IMAGE, MASK, Intensity, Plan
 
 Cases = Sequence[CaseFingerprint]
 Chosen = Mapping[str, Any]
@@ -109,16 +109,26 @@ def network_arguments(cases: Cases, cohort: Any, chosen: Chosen, budget: Any) ->
     widen, gflop = WIDEN[-1], 0.0
     for widen in WIDEN:
         gflop = 3 * resnet_gflop(chosen["patch"], widen=widen, inputs=len(cohort.channels), **shape)
-        if gflop * _WANTED_IMAGES <= budget.gflop * _SHARE:
+        if gflop * _WANTED_IMAGES <= budget.gflop * (1 if budget.rate_gflops else _SHARE):
             break
     return {**shape, "widen_factor": widen}, (
         f"width {widen:g}: the widest that sees {_WANTED_IMAGES} images at {gflop:.3g} GFLOP each in "
-        f"{budget.budget_minutes or 30:g} minutes on {budget.device}"
+        f"{budget.minutes:g} minutes at {budget.said}"
     )
 
 
 _SHARE = 0.5
-"""Speed of residual networks beside that of our U-Net, for which the budget's arithmetic was measured."""
+"""Speed of residual networks beside that of our U-Net, for which the usual rates hold."""
+
+
+def training_gflop(plan: Plan) -> float | None:
+    """Arithmetic of one image in training, for residual networks of plain blocks."""
+    known = {"depth": 10, "conv1_t_stride": 1, "widen_factor": 1.0} | plan.network_arguments
+    if known["depth"] not in _BLOCKS:
+        return None
+    shape = {"depth": known["depth"], "widen": known["widen_factor"]}
+    stride = int(np.max(known["conv1_t_stride"]))
+    return 3 * resnet_gflop(plan.patch, inputs=plan.inputs, conv1_t_stride=stride, **shape)
 
 
 def resnet_gflop(

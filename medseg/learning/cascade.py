@@ -21,6 +21,8 @@ DROPPED = 0.2
 SHIFTED = 0.4
 """... and share of those whose first answer is moved: the second network must look for itself."""
 _FURTHEST = 3
+INNER_FOLDS = 3
+"""Coarse networks that answer for training cases where a single fold has no others."""
 
 
 def inner_plan(plan: Plan) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,20 @@ import torch
 
 from medseg.core.values import Value
 from medseg.data.budget import unet_gb
+from medseg.data.cohort import Task
 from medseg.data.overrides import LEVELS
 from medseg.data.plan import Plan
 from medseg.data.rules import UNETS
 from medseg.learning.devices import autocast, channels_last, number_format, pick_device
 from medseg.learning.inference import window_starts
-from medseg.learning.monitor import LEAST_PATIENTS, MOST, PATCHES
+from medseg.learning.monitor import LEAST, LEAST_PATIENTS, MOST, PATCHES, patches_of
+from medseg.learning.monitor import OVERLAP as MONITOR_OVERLAP
 from medseg.learning.networks import build_network
 from medseg.learning.pace import clocks, seconds_per_step, shortest
 from medseg.learning.settings import Prediction, Training
 
-_OVERLAP = 0.5
-_AT_ONCE = 4
+_AT_ONCE: Mapping[Task, int] = {"segmentation": 4, "classification": 1}
+"""Patches that are predicted together."""
 
 
 class Expectation(Value):
@@ -32,7 +35,8 @@ class Expectation(Value):
     ``minutes`` are those of training: drawing, augmentation, steps, and the looks at monitor cases. Reading
     and preparing images, predicting, scoring and the report come on top; ``case_seconds`` is what predicting
     a case of the median size takes with all networks of a fold. ``peak_gb`` is the memory of the process
-    that trains (on a GPU: of the GPU).
+    that trains (on a GPU: of the GPU). Of a cascade everything but ``steps`` and their seconds counts the
+    coarse networks too.
     """
 
     seconds_per_step: float
@@ -41,11 +45,15 @@ class Expectation(Value):
     minutes: float
     peak_gb: float
     case_seconds: float = 0.0
+    first_networks: int = 0
+    first_minutes: float = 0.0
+    """Of a cascade: coarse networks among ``networks``, and their part of the minutes, answers included."""
 
     def times(self, folds: int) -> Expectation:
         """The same for so many folds, trained one after another."""
-        more = {"steps": self.steps * folds, "networks": self.networks * folds}
-        return self.but(minutes=round(self.minutes * folds, 2), **more)
+        counted = {n: getattr(self, n) * folds for n in ("steps", "networks", "first_networks")}
+        minutes = {n: round(getattr(self, n) * folds, 2) for n in ("minutes", "first_minutes")}
+        return self.but(**counted, **minutes)
 
 
 def expect(
@@ -64,31 +72,72 @@ def expect(
         Time spent on measuring steps, at least.
     """
     training, where = training or Training(), pick_device(device)
-    members = training.members or plan.members
     step = seconds_per_step(plan, training, where, seconds)
-    forward = _forward_seconds(plan, where) * _windows(plan)
-    steps = steps_of(plan, cases, training, step)
-    looks = members * _looks(plan, cases, training) * forward
-    length = training.length[1]
-    spent = steps * step if length is None else length
+    forward = _forward_seconds(plan, where)
+    peak = max(peak_gb(plan, training, where), used_gb(where))  # the steps are counted in
+    return counted(plan, cases, training, step, forward).but(peak_gb=round(peak, 2))
+
+
+def expect_cascade(
+    plan: Plan,
+    first: Plan,
+    cases: int,
+    training: Training | None = None,
+    device: str = "auto",
+    inner: int = 0,
+) -> Expectation:
+    """As `expect`, with the coarse networks of a cascade and their answers for the training cases.
+
+    Parameters
+    ----------
+    first : Plan
+        Of the coarse network.
+    inner : int
+        Coarse networks trained beside the one that is used, because a single fold has no others.
+    """
+    training = training or Training()
+    own, alone = expect(plan, cases, training, device), training.but(members=1)
+    low = expect(first, cases, alone, device)
+    most = cases * (inner - 1) // inner if inner else 0
+    again = counted(first, most, alone, low.seconds_per_step, low.case_seconds / _windows(first))
+    minutes = low.minutes + inner * again.minutes + cases * low.case_seconds / 60
+    return own.but(
+        networks=own.networks + 1 + inner,
+        minutes=round(own.minutes + minutes, 2),
+        peak_gb=max(own.peak_gb, low.peak_gb),
+        case_seconds=round(own.case_seconds + own.networks * low.case_seconds, 3),
+        first_networks=1 + inner,
+        first_minutes=round(minutes, 2),
+    )
+
+
+def counted(plan: Plan, cases: int, training: Training, step: float, forward: float) -> Expectation:
+    """What seconds of a step and of a patch predicted come to, memory left out."""
+    members, budget = training.members or plan.members, training.length[1]
+    aside = _aside(plan, cases, training)
+    look = aside * forward * _windows(plan, MONITOR_OVERLAP)
+    looks = members * look / training.monitor_every
+    if budget is None:
+        steps = members * _steps_of_epochs(plan, cases - round(aside), training)
+        seconds = steps * step + looks
+    else:  # looks but the last are part of it
+        steps = int(max(1.0, (budget - looks + members * look) / step))
+        seconds = budget + members * look
     return Expectation(
         seconds_per_step=round(step, 4),
         steps=steps,
         networks=members,
-        minutes=round((spent + looks) / 60, 2),
-        peak_gb=round(max(peak_gb(plan, training, where), used_gb(where)), 2),  # the steps are counted in
-        case_seconds=round(forward * members, 3),
+        minutes=round(seconds / 60, 2),
+        peak_gb=0.0,
+        case_seconds=round(forward * _windows(plan) * members, 3),
     )
 
 
-def steps_of(plan: Plan, cases: int, training: Training, step_seconds: float) -> int:
-    """Steps of all networks of a fold."""
-    epochs, budget = training.length
-    if budget is not None:
-        return int(budget / step_seconds)
-    members, batch = training.members or plan.members, (training.batch or plan.batch) * training.accumulate
+def _steps_of_epochs(plan: Plan, cases: int, training: Training) -> int:
+    """Steps of one network."""
+    batch = (training.batch or plan.batch) * training.accumulate
     an_epoch = training.steps_per_epoch or min(250, max(20, math.ceil(cases / batch)))
-    return (epochs or 1) * an_epoch * members
+    return (training.length[0] or 1) * an_epoch
 
 
 def peak_gb(plan: Plan, training: Training, device: torch.device) -> float:
@@ -97,7 +146,7 @@ def peak_gb(plan: Plan, training: Training, device: torch.device) -> float:
         return used_gb(device)
     dtype = number_format(device, training.precision, plan)
     kind, name = ("cpu" if device.type == "cpu" else "gpu"), str(dtype).removeprefix("torch.")
-    batch, sizes = training.batch or plan.batch, (len(plan.channels), plan.outputs)
+    batch, sizes = training.batch or plan.batch, (plan.inputs, plan.outputs)
     half = "bfloat16" if name != "float32" else name
     return unet_gb(plan.patch, batch, plan.network_arguments, *sizes, kind, half)
 
@@ -116,17 +165,17 @@ def used_gb(device: torch.device) -> float:
 
 
 def _forward_seconds(plan: Plan, device: torch.device) -> float:
-    """Seconds to predict one patch; the faster of two times."""
+    """Seconds to predict one patch; the fastest of three times."""
     network = build_network(plan).to(device).eval()
-    image = torch.randn(_AT_ONCE, len(plan.channels), *plan.patch).to(device)
+    image = torch.randn(_AT_ONCE[plan.task], plan.inputs, *plan.patch).to(device)
     image = image.contiguous(memory_format=channels_last(3))
     dtype, times = number_format(device, Prediction().precision, plan), []
-    for _ in range(2):
+    for _ in range(3):
         before = clocks()
         with torch.inference_mode(), autocast(device, dtype):
             _first(network(image)).float().sum().item()
         times.append(shortest(before, clocks(), device))
-    return min(times) / _AT_ONCE
+    return min(times) / _AT_ONCE[plan.task]
 
 
 def _first(answer: object) -> torch.Tensor:
@@ -143,20 +192,17 @@ def _sides(plan: Plan) -> tuple[int, ...]:
     return tuple(int(side) for side in sides)
 
 
-def _windows(plan: Plan) -> int:
+def _windows(plan: Plan, overlap: float | None = None) -> int:
     """Windows of a case of the median size."""
+    overlap = Prediction().overlap if overlap is None else overlap
     sides = zip(_sides(plan), plan.patch, strict=True)
-    return math.prod(len(window_starts(side, p, _OVERLAP)) for side, p in sides)
+    return math.prod(len(window_starts(side, p, overlap)) for side, p in sides)
 
 
-def _size(plan: Plan) -> float:
-    """Volume of a case of the median size, in patches."""
-    return math.prod(_sides(plan)) / math.prod(plan.patch)
-
-
-def _looks(plan: Plan, cases: int, training: Training) -> float:
-    """Monitor cases looked at over a whole training, counted again at each look (see `monitor.set_aside`)."""
+def _aside(plan: Plan, cases: int, training: Training) -> float:
+    """Monitor cases, where each is of another patient (see `monitor.set_aside`)."""
     if not training.monitor or cases < LEAST_PATIENTS:
         return 0
-    aside = float(np.clip(round(training.monitor * cases), 1, MOST[plan.task]))
-    return max(1.0, min(aside, PATCHES / _size(plan))) / training.monitor_every
+    wanted = float(np.clip(round(training.monitor * cases), 1, MOST[plan.task]))
+    size = patches_of(math.prod(_sides(plan)), plan)
+    return 0 if wanted < LEAST[plan.task] else max(1.0, min(wanted, PATCHES / size))

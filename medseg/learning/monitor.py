@@ -23,6 +23,9 @@ LEAST: Mapping[Task, int] = {"segmentation": 1, "classification": 20}
 """With fewer monitor patients there are none: which weights seem best on a dozen classes is chance."""
 PATCHES = 64
 """Volume of all monitor cases together, in patches: what a look may cost."""
+OVERLAP = 0.25
+"""Of the windows of a look."""
+_DEPTH = 32
 
 Scores = dict[str, float]
 
@@ -100,7 +103,7 @@ _LOOKS: Mapping[Task, Callable[..., Scores]] = {"segmentation": dice_of, "classi
 
 def _case_dice(network: nn.Module, plan: Plan, case: PreparedCase, device: torch.device) -> list[float]:
     array = np.asarray(case.image, np.float32)
-    settings = Prediction(overlap=0.25, precision="auto")
+    settings = Prediction(overlap=OVERLAP, precision="auto")
     known = case.reference != IGNORED
     found = class_indices(probabilities(network, plan, array, settings, device), plan.labels)[known]
     there, members = case.reference[known], plan.membership()
@@ -113,6 +116,10 @@ def _case_dice(network: nn.Module, plan: Plan, case: PreparedCase, device: torch
 
 
 def _patches(cases: Sequence[PreparedCase], plan: Plan) -> float:
-    voxels = sum(int(np.prod(case.image.shape[1:])) for case in cases)
-    depth = 1 if plan.dimensions == 3 else 32
-    return voxels / (np.prod(plan.patch) * depth)
+    return patches_of(sum(int(np.prod(case.image.shape[1:])) for case in cases), plan)
+
+
+def patches_of(voxels: int, plan: Plan) -> float:
+    """A volume in patches; slices count as what they are of a deep one."""
+    depth = 1 if plan.dimensions == 3 else _DEPTH
+    return voxels / (float(np.prod(plan.patch)) * depth)

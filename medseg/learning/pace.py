@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from medseg.core.files import write_json
-from medseg.data.budget import STEP, coarse_rate, unet_gflop
+from medseg.data.budget import STEP, coarse_rate
 from medseg.data.plan import Plan
+from medseg.data.rules import plan_gflop, widths
 from medseg.learning.devices import keep_memory, seed_everything
 from medseg.learning.job import Job
 from medseg.learning.sampling import PreparedCase
@@ -35,7 +36,8 @@ def rate_of(plan: Plan, training: Training, device: torch.device, seconds: float
     Parameters
     ----------
     plan : Plan
-        One of our U-Nets; its patch, levels and number format are what is measured, at `PROBE_WIDTH`.
+        One whose arithmetic is known (`medseg.data.rules.plan_gflop`); its patch, levels and number format
+        are what is measured, at `PROBE_WIDTH`.
     training : Training
         Its precision and its augmentation.
     seconds : float
@@ -48,7 +50,8 @@ def rate_of(plan: Plan, training: Training, device: torch.device, seconds: float
     """
     probe = probe_of(plan)
     best = seconds_per_step(probe, training.but(batch=None), device, seconds)
-    gflop = unet_gflop(probe.patch, probe.network_arguments, len(probe.channels), probe.outputs)
+    gflop = plan_gflop(probe)
+    assert gflop is not None
     return coarse_rate(gflop * probe.batch / best)
 
 
@@ -81,11 +84,13 @@ def _floor(gb: float) -> float:
 
 def probe_of(plan: Plan) -> Plan:
     """The plan with a network of `PROBE_WIDTH` and a batch that is quickly seen: what a rate depends on."""
-    depth = len(plan.network_arguments["widths"])
-    widths = [min(PROBE_WIDTH * 2**level, 320) for level in range(depth)]
+    if plan.task == "classification":
+        width: dict[str, Any] = {"widen_factor": PROBE_WIDTH / 64}
+    else:
+        width = {"widths": widths(PROBE_WIDTH, len(plan.network_arguments["widths"]))}
     batch = int(np.clip(_MOST_VOXELS // np.prod(plan.patch), 2, plan.batch))
     return plan.but(
-        network_arguments={**plan.network_arguments, "widths": widths},
+        network_arguments={**plan.network_arguments, **width},
         batch=batch, members=1, fingerprint={}, why={},
     )  # fmt: skip
 
@@ -145,7 +150,7 @@ def _noise_case(plan: Plan, folder: Path, seed: int) -> PreparedCase:
     """A prepared case of noise: image and labels as large as a patch, every label somewhere."""
     rng = np.random.default_rng(seed)
     folder.mkdir()
-    image = rng.standard_normal((len(plan.channels), *plan.patch), np.float32).astype(np.float16)
+    image = rng.standard_normal((plan.inputs, *plan.patch), np.float32).astype(np.float16)
     labels = rng.integers(0, plan.outputs, plan.patch).astype(np.uint8)
     places = np.argwhere(labels > 0)[:2000]
     rows = np.concatenate([labels[tuple(places.T)][:, None], places], axis=1).astype(np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import MedsegError
@@ -13,14 +14,14 @@ from medseg.data.cohort import Cohort, Split
 from medseg.data.plan import Cascade, Plan
 from medseg.learning.settings import Training
 from medseg.workflows import training as road
-from medseg.workflows.journey import make_plan
+from medseg.workflows.journey import Ingested, make_plan
+from medseg.workflows.pacing import expected
 
 if TYPE_CHECKING:
     from medseg.workflows.ground import Ground
 
 FIRST, INNER = "first", "first/inner"
 """Folders of the coarse networks: those that are used, and those that answer for training cases."""
-INNER_FOLDS = 3
 _COARSER, _SIDE = 2.0, 8
 
 Models = Mapping[str, tuple[Artifact, ...]]
@@ -51,6 +52,14 @@ def with_cascade(plan: Plan) -> Plan:
     return plan.but(cascade=coarse_first(plan), why={**plan.why, "cascade": "asked for by hand"})
 
 
+def planned_first(run: Run, raw: Ingested, to: Path, plan: Plan, choices: Mapping[str, Any]) -> Plan:
+    """The plan of the coarse network of a cascade, by the choices that made the plan of the other."""
+    assert plan.cascade is not None
+    given = {**choices, "members": 1, "cascade": "none"}
+    given |= {"spacing_mm": plan.cascade.spacing_mm, "patch": plan.cascade.patch}
+    return make_plan(run, raw, to=to, **given)
+
+
 def train_cascade(ground: Ground, home: Run) -> Callable[..., Models]:
     """In place of `train_folds`, for a plan that declares a cascade.
 
@@ -71,23 +80,19 @@ def train_cascade(ground: Ground, home: Run) -> Callable[..., Models]:
     ) -> Models:
         if weights is not None:
             raise MedsegError("a cascade begins from fresh weights", mend="leave transfer.source out")
-        low_plan = _first_plan(ground, home, plan)
-        low = ground.prepared(low_plan, home.at(FIRST))
-        how = {"training": training.but(members=1), **more}
-        used = road.train_folds(home.at(FIRST), low, split, low_plan, **how)
-        judges = _unseen(ground, home, low, split, low_plan, used, how)
-        answered = _answered(ground, home, prepared, judges)
-        firsts = {fold: next(iter(models)) for fold, models in used.items()}
-        return road.train_folds(run, answered, split, plan, training, firsts=firsts, **more)
+        choices, coarse = ground.settings.choices(ground.device), home.at(FIRST)
+        low_plan = planned_first(ground.run, ground.seen, coarse.root / "plan.yaml", plan, choices)
+        low = ground.prepared(low_plan, coarse)
+        how = {"training": training.but(members=1), "told": False, **more}
+        names = road.network_names(split, plan, training)
+        with expected(run, plan, training, split, names, ground.device, (coarse, low_plan)):
+            used = road.train_folds(coarse, low, split, low_plan, **how)
+            judges = _unseen(ground, home, low, split, low_plan, used, how)
+            answered = _answered(ground, home, prepared, judges)
+            firsts = {fold: next(iter(models)) for fold, models in used.items()}
+            return road.train_folds(run, answered, split, plan, training, firsts=firsts, told=False, **more)
 
     return train
-
-
-def _first_plan(ground: Ground, home: Run, plan: Plan) -> Plan:
-    assert plan.cascade is not None
-    given = ground.settings.choices(ground.device) | {"members": 1, "cascade": "none"}
-    given |= {"spacing_mm": plan.cascade.spacing_mm, "patch": plan.cascade.patch}
-    return make_plan(ground.run, ground.seen, to=home.root / FIRST / "plan.yaml", **given)
 
 
 def _unseen(
@@ -102,6 +107,8 @@ def _unseen(
     """Training case -> first networks that have not seen it."""
     if len(split.folds) > 1:
         return road.held_out(split, used, test=False)
+    from medseg.learning.cascade import INNER_FOLDS
+
     cases = {case for fold in split.folds for case in fold.train}
     cohort: Cohort = ground.raw.cohort
     few = cohort.but(cases=tuple(case for case in cohort.cases if case.id in cases))

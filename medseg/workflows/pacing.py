@@ -13,7 +13,7 @@ from medseg.core.values import digest
 from medseg.data.budget import unet_gflop
 from medseg.data.cohort import Split
 from medseg.data.plan import Plan
-from medseg.data.rules import UNETS
+from medseg.data.rules import levels, plan_gflop, widths
 from medseg.learning.settings import Training
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("medseg")
 
+_NARROW = 16
 _MINUTES = 1.0
 """A training of less is not worth measuring before."""
 
@@ -28,39 +29,63 @@ _MINUTES = 1.0
 def said(cost: Expectation) -> tuple[str, str, str]:
     """An expectation in three lines: minutes and memory, what they are made of, what they leave out."""
     networks = "one network" if cost.networks == 1 else f"{cost.networks} networks"
+    first = f"; {_coarse(cost)}" if cost.first_networks else ""
     return (
         f"{cost.minutes:.3g} minutes of training, {cost.peak_gb:.2g} GB",
-        f"{networks} of a fold, {cost.steps} steps of {cost.seconds_per_step:.2g} s in all (measured here: "
-        "reading, augmentation, network, optimiser) and the looks at the monitor cases",
+        f"{networks} of a fold{first}, {cost.steps} steps of {cost.seconds_per_step:.2g} s in all (measured "
+        "here: reading, augmentation, network, optimiser) and the looks at the monitor cases",
         f"not counted: reading and preparing the images, scores and report, and {cost.case_seconds:.2g} s "
         "for each case predicted",
     )
 
 
+def _coarse(cost: Expectation) -> str:
+    """The part that coarse networks have in an expectation."""
+    return (
+        f"{cost.first_networks} of them coarse, for the first answer of the cascade: "
+        f"{cost.first_minutes:.3g} of the minutes"
+    )
+
+
 @contextmanager
 def expected(
-    run: Run, plan: Plan, training: Training, split: Split, names: Mapping[str, Sequence[str]], device: str
+    run: Run,
+    plan: Plan,
+    training: Training,
+    split: Split,
+    names: Mapping[str, Sequence[str]],
+    device: str,
+    first: tuple[Run, Plan] | None = None,
 ) -> Iterator[None]:
     """Tell before trainings of more than a minute what they will cost, and after them what they did.
 
     Silent where they are there already, were begun before, or are sent to workers.
+
+    Parameters
+    ----------
+    first : (run, plan), optional
+        Of the coarse networks of a cascade: they are trained before.
     """
     folders = [run.root / "train" / name for fold in names.values() for name in fold]
+    folders += [first[0].root / "train"] if first else []
     begun = any(f.exists() or (f.parent / f".{f.name}.partial").exists() for f in folders)
-    cases = len(split.folds[0].train)
-    if begun or run.workers not in (None, 0, 1) or not _long(plan, training, cases):
+    plans = [plan, *([first[1]] if first else [])]
+    here = run.workers in (None, 0, 1) and not begun
+    if not here or not any(_long(one, training, split) for one in plans):
         yield
         return
     from medseg.learning.devices import pick_device
-    from medseg.learning.estimate import expect, used_gb
+    from medseg.learning.estimate import used_gb
 
-    cost, start = expect(plan, cases, training, device).times(len(split.folds)), time.monotonic()
+    cost = expectation(*plans, split=split, training=training, device=device).times(len(split.folds))
+    start = time.monotonic()
     log.info(
-        "%-12s %.3g minutes and %.2g GB for %d networks",
+        "%-12s %.3g minutes and %.2g GB for %d networks%s",
         "expected",
         cost.minutes,
         cost.peak_gb,
         cost.networks,
+        f"; {_coarse(cost)}" if cost.first_networks else "",
     )
     yield
     took, used = (time.monotonic() - start) / 60, used_gb(pick_device(device))
@@ -69,16 +94,40 @@ def expected(
     )
 
 
-def _long(plan: Plan, training: Training, cases: int) -> bool:
-    """Whether a training takes a minute by the usual arithmetic: it pays to measure."""
+def expectation(
+    plan: Plan, first: Plan | None = None, *, split: Split, training: Training, device: str
+) -> Expectation:
+    """What the networks of a fold will cost, those of a cascade that answer first included."""
+    from medseg.learning.cascade import INNER_FOLDS
+    from medseg.learning.estimate import expect, expect_cascade
+
+    cases = len(split.folds[0].train)
+    if first is None:
+        return expect(plan, cases, training, device)
+    return expect_cascade(
+        plan, first, cases, training, device, inner=0 if len(split.folds) > 1 else INNER_FOLDS
+    )
+
+
+def _long(plan: Plan, training: Training, split: Split) -> bool:
+    """Whether all folds take a minute by the usual arithmetic: it pays to measure."""
     if training.budget_minutes is not None:
         return training.budget_minutes >= _MINUTES
-    if not {"widths", "strides", "kernels"} <= set(plan.network_arguments) or not plan.spent.rate_gflops:
+    if not plan.spent.rate_gflops:
         return False
-    sizes = len(plan.channels), plan.outputs
-    gflop = unet_gflop(plan.patch, plan.network_arguments, *sizes) * (training.batch or plan.batch)
-    steps = (training.epochs or 50) * (training.steps_per_epoch or max(20, cases // plan.batch))
+    gflop = _gflop(plan) * (training.batch or plan.batch) * (training.members or plan.members)
+    cases, epochs = len(split.folds[0].train), training.epochs or 50
+    steps = len(split.folds) * epochs * (training.steps_per_epoch or max(20, cases // plan.batch))
     return steps * gflop / plan.spent.rate_gflops >= 60 * _MINUTES
+
+
+def _gflop(plan: Plan) -> float:
+    """Arithmetic of training on one patch; of networks that are not counted that of a narrow U-Net."""
+    if (known := plan_gflop(plan)) is not None:
+        return known
+    strides, kernels = levels(plan.patch, plan.spacing_mm)
+    arguments = {"widths": widths(_NARROW, len(strides)), "strides": strides, "kernels": kernels}
+    return unet_gflop(plan.patch, arguments, plan.inputs, plan.outputs)
 
 
 def with_memory(run: Run, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +159,7 @@ def measured_rate(run: Run, plan: Plan, overrides: Mapping[str, Any]) -> float |
         that the plan is made for another machine.
     """
     given = overrides.get("rate_gflops") or overrides.get("cores")
-    if overrides.get("budget_minutes") is None or given or plan.network not in UNETS:
+    if overrides.get("budget_minutes") is None or given or plan_gflop(plan) is None:
         return None
     if not _here(plan.spent.device):
         return None

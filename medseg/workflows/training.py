@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import MedsegError
@@ -44,6 +45,7 @@ def train_folds(
     weights: Artifact | None = None,
     transfer: Transfer | None = None,
     firsts: Mapping[str, Artifact] | None = None,
+    told: bool = True,
 ) -> dict[str, tuple[Artifact, ...]]:
     """Train every fold, each trained on its own training cases and nothing else.
 
@@ -56,6 +58,8 @@ def train_folds(
         What every training begins from (`transferring.carried_weights`), tuned as `transfer` says.
     firsts : mapping, optional
         Of a cascade: fold name -> model folder of the network that answers first.
+    told : bool
+        Whether to say beforehand what it will cost.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def train_folds(
     names = network_names(split, plan, training)
     members = len(names["fold0"])
     models: dict[str, tuple[Artifact, ...]] = dict.fromkeys(items, ())
-    with expected(run, plan, training, split, names, device):
+    with expected(run, plan, training, split, names, device) if told else nullcontext():
         for number in range(members):
             named = {names[fold][number]: item for fold, item in items.items()}
             made = _trained(run, named, plan, training.of_member(number, members), device, tracking, **more)
