@@ -35,7 +35,8 @@ def seen_anew(predict: Predict, plan: Plan, settings: Prediction) -> Predict:
         total = predict(x)
         for look in looks:
             answer = predict(_moved(x, look))
-            back = _moved(answer, np.linalg.inv(look)) if answer.ndim == x.ndim else answer
+            inverse: Linear = np.linalg.inv(look).astype(np.float64)
+            back = _moved(answer, inverse) if answer.ndim == x.ndim else answer
             total = total + back
         return total / (1 + len(looks))
 
@@ -45,9 +46,8 @@ def seen_anew(predict: Predict, plan: Plan, settings: Prediction) -> Predict:
 def views(patch: Sequence[int], spacing_mm: Sequence[float], settings: Prediction) -> list[Linear]:
     """The maps of all views but the image itself: turned about each axis to both sides, larger, smaller."""
     mm, flat = np.array(spacing_mm, float), np.array(patch) == 1
-    angles = np.radians(settings.turn_deg) * turnable(mm, flat)
-    turns = [rotation(np.asarray(sign * angle * axis, np.float64)) for axis, angle in zip(np.eye(3), angles, strict=True) if angle
-             for sign in (1, -1)]  # fmt: skip
+    about = np.diag(np.radians(settings.turn_deg) * turnable(mm, flat))
+    turns = [rotation(sign * angles) for angles in about if angles.any() for sign in (1, -1)]
     factors = (1 + settings.zoom, 1 / (1 + settings.zoom)) if settings.zoom else ()
     zooms = [np.diag(np.where(flat, 1.0, factor)) for factor in factors]
     return [linear * mm[None, :] / mm[:, None] for linear in (*turns, *zooms)]
