@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.config import load_config
+from medseg.core.errors import MedsegError
 from medseg.core.run import Run
 from medseg.data.audit import must_fix, summary, table
 from medseg.data.budget import Budget
-from medseg.data.cohort import Cohort
+from medseg.data.cohort import Cohort, Fold, Split
 from medseg.data.overrides import Fixed
 from medseg.data.plan import Plan
 from medseg.learning.settings import Training
 from medseg.workflows.journey import Ingested, ingest_all, make_plan, prepare_all, reopen
 from medseg.workflows.opening import check_references
 from medseg.workflows.outcome import Outcome, named_failures
-from medseg.workflows.settings import TrainSettings
+from medseg.workflows.settings import SplitSettings, TrainSettings
 
 log = logging.getLogger("medseg")
 
@@ -58,17 +59,20 @@ def plan(
 ) -> Outcome:
     """``medseg plan DIR [key=value]``: choices with their reasons; `key` is a choice or a budget.
 
-    ``epochs=30`` or ``training.<name>=value`` sets what the expectation and the `preview` (a picture of what
-    augmentation does) reckon with.
+    ``epochs=30``, ``training.<name>=value`` or ``split.<name>=value`` sets what the expectation and the
+    `preview` (a picture of what augmentation does) reckon with.
     """
-    from medseg.learning.estimate import expect
-    from medseg.workflows.pacing import said
+    from medseg.workflows.cascading import FIRST, planned_first
+    from medseg.workflows.pacing import expectation, said
 
     settings = _settings(overrides)
     raw = _there_or_ingested(folder, opened, run)
     check_references(raw.cohort)
-    chosen = make_plan(run, raw, **settings.choices(device))
-    cost = expect(chosen, len(raw), settings.training, device)
+    choices, place = settings.choices(device), run.root / FIRST / "plan.yaml"
+    chosen = make_plan(run, raw, **choices)
+    first = (planned_first(run, raw, place, chosen, choices),) if chosen.cascade else ()
+    how = {"split": _folds(raw, settings.split), "training": settings.training, "device": device}
+    cost = expectation(chosen, *first, **how)
     values = chosen.model_dump(mode="json")
     lines = [f"{name:<18} {in_words(values[name])}\n{'':<18} {why}" for name, why in chosen.why.items()]
     expected = "\n".join(
@@ -91,12 +95,21 @@ def in_words(value: Any) -> str:
 
 def _settings(overrides: Sequence[str]) -> TrainSettings:
     """What was said on the command line: choices of the plan and its budget, or settings of the training."""
-    named = [text if text.startswith("training.") else f"{_part(text)}.{text}" for text in overrides]
+    whole = ("training.", "split.")
+    named = [text if text.startswith(whole) else f"{_part(text)}.{text}" for text in overrides]
     settings = load_config(TrainSettings, None, named)
     minutes, told = settings.plan.get("budget_minutes"), settings.training
     if minutes is None or told.epochs is not None or told.budget_minutes is not None:
         return settings
     return settings.but(training=settings.training.but(budget_minutes=minutes, epochs=None))
+
+
+def _folds(raw: Ingested, settings: SplitSettings) -> Split:
+    """The folds of a training; all cases in one where there are too few patients for them."""
+    try:
+        return raw.cohort.split(test=settings.test, folds=settings.folds, seed=settings.seed)
+    except MedsegError:
+        return Split(test=(), folds=(Fold(train=tuple(raw), valid=()),), seed=settings.seed)
 
 
 def _part(text: str) -> str:
