@@ -299,6 +299,10 @@ def test_classification_takes_the_whole_image_as_one_patch():
     assert plan.patch[2] == 1
     assert max(plan.patch) <= 128
     assert plan.preparation().whole == plan.patch
+    assert "the usual rate" in plan.why["network_arguments"]
+    slow, fast = (make_plan(cases, CLASSES, {"budget_minutes": 1, "rate_gflops": g}) for g in (1, 1e5))
+    assert slow.network_arguments["widen_factor"] < fast.network_arguments["widen_factor"] == 1.0
+    assert "100000 GFLOP/s on cpu, measured" in fast.why["network_arguments"]
 
 
 def test_the_summary_holds_the_ranges_of_the_cohort():

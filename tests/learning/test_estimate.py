@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from medseg.data.plan import Intensity, Plan
+from medseg.data.plan import Cascade, Intensity, Plan
 from medseg.data.rules import levels, widths
 from medseg.imaging.labels import labels
 from medseg.learning import estimate
-from medseg.learning.estimate import expect
+from medseg.learning.estimate import counted, expect, expect_cascade
 from medseg.learning.settings import Training
 
 PLAN = Plan(
@@ -57,6 +57,31 @@ def test_looks_at_monitor_cases_and_folds_are_counted(monkeypatch: pytest.Monkey
     five = found.times(5)
     assert (five.steps, five.networks) == (5 * found.steps, 5)
     assert five.minutes == pytest.approx(5 * found.minutes)
+
+
+def test_every_network_of_a_cascade_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "seconds_per_step", lambda plan, *_: 1.0 if plan.cascade else 0.25)
+    monkeypatch.setattr(estimate, "_forward_seconds", lambda plan, *_: 0.1 if plan.cascade else 0.05)
+    plan = PLAN.but(cascade=Cascade(spacing_mm=(2.0, 2.0, 2.0), patch=PLAN.patch), members=2)
+    training = Training(epochs=2, steps_per_epoch=30, monitor=0)
+    alone = expect_cascade(plan, PLAN, 60, training, "cpu", inner=3)
+    first = 60 * 0.25 + 3 * 60 * 0.25 + 60 * 0.05  # the one that is used, three inner ones, their answers
+    assert alone.first_minutes * 60 == pytest.approx(first, abs=1)
+    assert alone.minutes * 60 == pytest.approx(2 * 60 * 1.0 + first, abs=1)
+    assert (alone.networks, alone.first_networks, alone.steps) == (6, 4, 120)
+    assert alone.case_seconds == pytest.approx(2 * 0.1 + 2 * 0.05)
+    folds = expect_cascade(plan, PLAN, 60, training, "cpu").times(5)
+    assert (folds.networks, folds.first_networks) == (15, 5), "the folds answer for one another"
+
+
+def test_classes_are_looked_at_one_by_one_and_only_where_there_are_enough() -> None:
+    plan = PLAN.but(task="classification", labels=(), classes=("x", "y"), patch=(16, 16, 1))
+    few = counted(plan, 300, Training(epochs=1, monitor=0.05), 1.0, 0.5)
+    assert (few.steps, few.minutes) == (150, 2.5), "15 would be too few: none is looked at"
+    many = counted(plan, 300, Training(epochs=1, monitor=0.1), 1.0, 0.5)
+    assert (many.steps, many.minutes) == (135, pytest.approx((135 + 10 * 30 * 0.5) / 60))
+    budget = counted(plan, 300, Training(budget_minutes=10, monitor=0.1), 1.0, 0.5)
+    assert (budget.steps, budget.minutes) == (600 - 9 * 15, 10.25), "all looks but the last are within it"
 
 
 @pytest.mark.parametrize(

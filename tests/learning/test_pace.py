@@ -10,6 +10,7 @@ import torch
 
 from medseg.data.budget import STEP, coarse_rate
 from medseg.data.plan import Intensity, Plan
+from medseg.data.rules_classes import resnet_gflop
 from medseg.imaging.labels import labels
 from medseg.learning import pace
 from medseg.learning.settings import Training
@@ -67,3 +68,15 @@ def test_a_rate_does_not_depend_on_what_is_not_measured() -> None:
     assert pace.probe_of(wide) == pace.probe_of(PLAN.but(fingerprint={"cases": 3}, members=3, why={"a": "b"}))
     assert pace.probe_of(PLAN.but(patch=(32, 16, 16))) != pace.probe_of(PLAN)
     assert math.isfinite(pace.rate_of(PLAN, Training(), CPU, seconds=0))
+
+
+def test_residual_networks_are_measured_by_their_own_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = PLAN.but(
+        task="classification", labels=(), classes=("x", "y"), network="resnet", patch=(32, 32, 1), batch=8,
+        network_arguments={"depth": 18, "widen_factor": 1.0},
+    )  # fmt: skip
+    narrow = plan.but(network_arguments={**plan.network_arguments, "widen_factor": 0.5})
+    assert pace.probe_of(plan) == pace.probe_of(narrow)
+    monkeypatch.setattr(pace, "seconds_per_step", lambda *_: 0.5)
+    gflop = 3 * resnet_gflop(plan.patch, depth=18, widen=0.25, inputs=2)
+    assert pace.rate_of(plan, Training(), CPU) == coarse_rate(8 * gflop / 0.5)

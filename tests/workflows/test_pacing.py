@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import medseg as ms
+from medseg.data.rules import plan_gflop
+from medseg.data.rules_classes import resnet_gflop
 from medseg.learning import estimate, pace
 from medseg.learning.estimate import Expectation
 from medseg.workflows import pacing
@@ -53,12 +55,31 @@ def test_a_training_of_some_length_tells_what_it_will_cost_and_what_it_did(
             assert "5 minutes and 0.7 GB for 2 networks" in caplog.text
         assert "(expected 5)" in caplog.text
         caplog.clear()
+        coarse = cost.but(networks=2, minutes=4.0, first_networks=1, first_minutes=1.5)
+        monkeypatch.setattr(estimate, "expect_cascade", lambda *_, inner: coarse)
+        first = run.at("first"), plan
+        with pacing.expected(run, plan, ms.Training(budget_minutes=2), split, names, "cpu", first):
+            assert "8 minutes and 0.7 GB for 4 networks; 2 of them coarse" in caplog.text
+            assert "3 of the minutes" in caplog.text
+        caplog.clear()
         with pacing.expected(run, plan, ms.Training(epochs=1, steps_per_epoch=1), split, names, "cpu"):
             pass
         (run.root / "train" / "fold0").mkdir(parents=True)
         with pacing.expected(run, plan, ms.Training(budget_minutes=2), split, names, "cpu"):
             pass
     assert not caplog.text, "nothing is told of short trainings, nor of what is there already"
+
+
+def test_a_classification_is_long_by_its_own_arithmetic(tiny_pictures: Path, tmp_path: Path) -> None:
+    run, cohort = ms.Run(tmp_path / "run", quiet=True), ms.Cohort.from_csv(tiny_pictures)
+    split, plan = cohort.split(folds=2), ms.make_plan(run, ms.ingest_all(run, cohort), device="cpu")
+    gflop = 3 * resnet_gflop(plan.patch, depth=18, widen=1.0, inputs=len(plan.channels), conv1_t_stride=2)
+    plan = plan.but(network_arguments={"depth": 18, "widen_factor": 1.0, "conv1_t_stride": 2})
+    assert plan_gflop(plan) == pytest.approx(gflop)
+    steps = 60 * plan.spent.rate_gflops / (gflop * plan.batch * len(split.folds))  # of a minute
+    for share, long in ((0.9, False), (1.1, True)):
+        training = ms.Training(epochs=1, steps_per_epoch=round(share * steps))
+        assert pacing._long(plan, training, split) == long
 
 
 def test_a_rate_that_is_given_is_not_measured(tiny_msd: Path, tmp_path: Path, measured: list[float]) -> None:
@@ -79,6 +100,8 @@ def test_a_plan_is_drawn_and_reckons_with_the_training_that_is_named(
     monkeypatch.setattr(estimate, "seconds_per_step", lambda *_: 0.1)
     run = ms.Run(tmp_path / "run", quiet=True)
     told = (
+        "cascade=true",
+        "split.folds=1",
         "epochs=3",
         "training.steps_per_epoch=20",
         "network_arguments={widths: [4, 8]}",
@@ -86,6 +109,8 @@ def test_a_plan_is_drawn_and_reckons_with_the_training_that_is_named(
     )
     outcome = plan(tiny_msd, lambda: ms.Cohort.from_msd(tiny_msd), run, told, "cpu", preview=True)
     assert outcome.summary["expected"]["steps"] == 60
+    assert outcome.summary["expected"]["networks"] == 1 + 4, "a single fold has three more that answer"
+    assert "4 of them coarse" in outcome.text
     assert outcome.summary["network_arguments"]["widths"] == [4, 8]
     assert (run.root / "preview.png").read_bytes()[:4] == b"\x89PNG"
     assert "minutes of training" in outcome.text
