@@ -126,6 +126,68 @@ def test_a_bias_field_is_a_slow_factor():
     torch.testing.assert_close(out, plain, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("part", ["rotation_deg", "scale", "shift"])
+def test_each_part_of_the_geometry_is_monai_s_of_the_same_size(part):
+    from monai.transforms.spatial.array import Affine
+
+    shape = (14, 12, 1)
+    map_ = _affine(
+        _rng(4), shape, MM, STILL.but(**{part: {"rotation_deg": 40, "scale": 0.4, "shift": 0.3}[part]})
+    )
+    again = _rng(4)  # the draws, in their order
+    angle, scale = again.uniform(-1, 1, 3)[2], again.uniform(-1, 1)
+    again.random(3)
+    shift = again.uniform(-1, 1, 3)[:2] * 0.3 * shape[:2]
+    sizes = {
+        "rotation_deg": {"rotate_params": np.radians(40) * angle},
+        "scale": {"scale_params": (1.4**scale,) * 2},
+        "shift": {"translate_params": tuple(shift)},
+    }
+    theirs = Affine(**sizes[part], mode="bilinear", padding_mode="border", image_only=True)(
+        _image(shape)[..., 0]
+    )
+    ours = sample(_image(shape)[None], sampling_grid(map_[None], shape, shape), "bilinear")[0, ..., 0]
+    torch.testing.assert_close(ours, torch.as_tensor(theirs), atol=2e-4, rtol=1e-4)
+
+
+def test_bends_are_those_of_monai_s_resampling_of_a_displaced_grid():
+    from monai.transforms.spatial.array import Resample
+    from monai.transforms.utils import create_grid
+
+    grid = sampling_grid(_affine(_rng(), SHAPE, MM, STILL)[None], SHAPE, SHAPE)
+    bends = _bends([_rng(5)], SHAPE, MM, _image()[None], STILL.but(elastic=1.5))
+    ours = sample(_image()[None], grid + bends, "bilinear")[0]
+    moved = torch.as_tensor(create_grid(SHAPE)).float()
+    moved[:3] += bends[0].flip(-1).permute(3, 0, 1, 2) * torch.tensor(SHAPE).view(3, 1, 1, 1) / 2
+    theirs = Resample(mode="bilinear", padding_mode="border")(_image(), grid=moved)
+    torch.testing.assert_close(ours, torch.as_tensor(theirs), atol=2e-4, rtol=1e-4)
+
+
+def test_noise_is_distributed_as_monai_s():
+    from monai.transforms.intensity.array import RandGaussianNoise
+
+    flat = torch.zeros(300, 1, 8, 8, 8)
+    ours = _grey(flat, [_rng(n) for n in range(300)], STILL.but(noise=0.4)).flatten()
+    noise = RandGaussianNoise(prob=1.0, std=0.4).set_random_state(0)
+    theirs = torch.stack([torch.as_tensor(noise(image)) for image in flat]).flatten()
+    levels = torch.tensor([0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99])
+    torch.testing.assert_close(ours.quantile(levels), theirs.quantile(levels), atol=0.02, rtol=0.08)
+
+
+def test_a_bias_field_is_nearly_one_of_monai_s():
+    from monai.transforms.intensity.array import RandBiasField
+
+    shape, theirs = (16, 14, 12), RandBiasField(degree=6, prob=1.0)
+    basis = [theirs._generate_random_field(shape, 6, np.eye(84)[n]).ravel() for n in range(84)]
+    factors = _grey(torch.ones(6, 1, *shape), [_rng(n) for n in range(6)], STILL.but(field=0.1))
+    for factor in factors:
+        log = factor[0].log().numpy().ravel()
+        theirs._coeff = np.linalg.lstsq(np.stack(basis, 1), log, rcond=None)[0].tolist()
+        same = torch.as_tensor(theirs(torch.ones(1, *shape), randomize=False))
+        left = (same - factor).std() / factor.std()
+        assert left < 0.7, "noise would leave 0.98"
+
+
 def _drawn_past(seed: int) -> np.random.Generator:
     """A generator after the draws that come before the field's."""
     rng = _rng(seed)
