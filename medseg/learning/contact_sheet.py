@@ -99,7 +99,18 @@ def _figure(rows: Sequence[Sequence[Tile]], names: Sequence[str], titles: Sequen
             if place in axes[0]:
                 place.set_title(title, fontsize=8)
         line[0].set_ylabel(name, fontsize=6)
+    _legend(figure, plan)
     return figure
+
+
+def _legend(figure: Any, plan: Plan) -> None:
+    """Which colour is which label, below the tiles."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=label.shown_colour(), label=label.name) for label in plan.labels]
+    if lines:
+        columns = min(len(lines), 7)
+        figure.legend(handles=lines, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
 
 
 def _show(place: Any, tile: Tile, low: float, high: float, plan: Plan) -> None:

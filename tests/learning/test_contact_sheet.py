@@ -53,3 +53,11 @@ def test_the_picture_has_a_row_a_case_and_channel_and_is_the_same_again(tmp_path
     assert first.read_bytes() == again.read_bytes()
     height, width = imread(first).shape[:2]
     assert height > width, "four rows of three tiles"
+
+
+def test_a_legend_tells_the_colours_of_the_labels(tmp_path: Path) -> None:
+    case, training = _noise_case(PLAN, tmp_path / "a", 0), Training(augment=STILL)
+    rows = sheet._rows(sheet._drawn(case, PLAN, training), PLAN, training, 1)
+    (legend,) = sheet._figure(rows, ["a", "b"], ["as it is", "1"], PLAN).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["organ", "lesion"]
+    assert [line.get_color() for line in legend.get_lines()] == [x.shown_colour() for x in PLAN.labels]
