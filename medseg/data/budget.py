@@ -34,7 +34,7 @@ class Budget(Value):
     device: Literal["cpu", "gpu"] = "cpu"
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     memory_gb: float = Field(default=8.0, gt=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the training: what a rate is measured in."""
     rate_gflops: float | None = Field(default=None, gt=0)
     """Arithmetic of training in 1e9 operations a second on the whole device, as measured there; by default

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import medseg as ms
 from medseg.cli import main
+from medseg.data.overrides import sorted_out
 from medseg.learning import estimate
+from medseg.learning.settings import Precision
 from medseg.workflows.looking import in_words, plan
 from medseg.workflows.opening import open_cohort, words_of_cohort
-from medseg.workflows.settings import CohortSettings
+from medseg.workflows.settings import CohortSettings, TrainSettings
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +97,9 @@ def test_choices_are_shown_as_a_recipe_would_have_them() -> None:
     assert in_words({"foreground": 0.5, "label_weights": []}) == "{foreground: 0.5, label_weights: []}"
     assert in_words(None) == "none"
     assert in_words([1.0, 1.0, 2.5]) == "[1.0, 1.0, 2.5]"
+
+
+def test_a_plan_can_be_made_for_every_number_format_of_a_training() -> None:
+    for precision in get_args(Precision):
+        settings = TrainSettings(training=ms.Training(precision=precision))
+        assert sorted_out(settings.choices("cpu"))[0].precision == precision
