@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,6 +119,23 @@ def mean_of(rows: Sequence[Row], metric: str, scoring: Scoring) -> dict[str, Any
     nothing = {label: {c: (p, 0.0) for c, (p, _) in cells.items()} for label, cells in values.items()}
     found = gain(nothing, values, scoring)
     return {"mean": found.difference, "ci": None if found.ci is None else list(found.ci)}
+
+
+def said_of(what: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each of the ``steps`` or ``thresholds`` that were kept, or one that says there is none."""
+    line, none = _SAID[what]
+    kept = [row for row in found["tried"] if row["kept"]]
+    for row in kept:
+        low, high = row["ci"]
+        yield f"{line.format(**row)} {row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+    if not kept:
+        yield none.format(n=len(found["tried"]))
+
+
+_SAID = {
+    "steps": ("{label}: {option}, Dice", "none: of {n} tried none showed a gain"),
+    "thresholds": ("{option}, mean Dice", "all at 0.5: of {n} others tried none showed a gain"),
+}
 
 
 def metric_for(rows: Sequence[Row], asked: str = "") -> str:

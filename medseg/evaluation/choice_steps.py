@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg.core.values import Value
@@ -166,13 +166,3 @@ def _table(tries: Sequence[Try]) -> dict[tuple[str, str], Values]:
         cells = found.setdefault((one["label"], one["option"]), {}).setdefault(one["label"], {})
         cells[one["case"]] = (one["patient"], one["value"])
     return dict(found)
-
-
-def said_of_steps(found: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each step that was kept, or one that says there is none."""
-    kept = [row for row in found["tried"] if row["kept"]]
-    for row in kept:
-        low, high = row["ci"]
-        yield f"{row['label']}: {row['option']}, Dice {row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
-    if not kept:
-        yield f"none: of {len(found['tried'])} tried none showed a gain"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg.core.values import Value
@@ -84,16 +84,6 @@ def choose_thresholds(
         "tried": rows,
         "thresholds": thresholds,
     }
-
-
-def said_of_thresholds(found: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each threshold that was kept, or one that says there is none."""
-    kept = [row for row in found["tried"] if row["kept"]]
-    for row in kept:
-        low, high = row["ci"]
-        yield f"{row['option']}, mean Dice {row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
-    if not kept:
-        yield f"all at 0.5: of {len(found['tried'])} others tried none showed a gain"
 
 
 def _values(tries: Sequence[Mapping[str, Any]], option: str) -> Values:

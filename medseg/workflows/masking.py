@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,7 @@ def choose_postprocessing(
 def _thresholds(
     ground: Ground, found: Configuration, ignored: int | None
 ) -> tuple[Configuration, dict[int, float], Beside]:
-    from medseg.evaluation.choice_thresholds import choose_thresholds, said_of_thresholds, thresholds_for
+    from medseg.evaluation.choice_thresholds import choose_thresholds, thresholds_for
     from medseg.stages.thresholds import read_tries, try_thresholds
 
     settings, raw = ground.settings, ground.raw
@@ -55,7 +55,7 @@ def _thresholds(
     rows = [row for artifact in tried.values() for row in read_tries(artifact)]
     decided = choose_thresholds(rows, options, settings.scoring, _confidence(ground))
     write_json(ground.run.root / "thresholds.json", decided)
-    said = _said(ground, "thresholds", said_of_thresholds(decided), decided)
+    said = _said(ground, "thresholds", decided)
     thresholds = {int(value): float(t) for value, t in decided["thresholds"].items()}
     if thresholds:
         chosen = settings.prediction, ground.device, Postprocessing(thresholds=thresholds)
@@ -64,7 +64,7 @@ def _thresholds(
 
 
 def _steps(ground: Ground, found: Configuration, ignored: int | None) -> tuple[tuple[Step, ...], Beside]:
-    from medseg.evaluation.choice_steps import choose_steps, options_for, said_of_steps
+    from medseg.evaluation.choice_steps import choose_steps, options_for
     from medseg.stages.postprocess import read_tries, try_steps
 
     settings, raw = ground.settings, ground.raw
@@ -79,7 +79,7 @@ def _steps(ground: Ground, found: Configuration, ignored: int | None) -> tuple[t
     decided = choose_steps(rows, options, settings.scoring, _confidence(ground))
     write_json(ground.run.root / "steps.json", decided)
     steps = tuple(Step.model_validate(step) for step in decided["steps"])
-    return steps, _said(ground, "steps", said_of_steps(decided), decided)
+    return steps, _said(ground, "steps", decided)
 
 
 def _confidence(ground: Ground) -> float:
@@ -91,9 +91,11 @@ def _confidence(ground: Ground) -> float:
 _TITLES = {"thresholds": "Thresholds", "steps": "Mask steps"}
 
 
-def _said(ground: Ground, what: str, lines: Iterable[str], decided: Mapping[str, Any]) -> Beside:
+def _said(ground: Ground, what: str, decided: Mapping[str, Any]) -> Beside:
     """What was kept: lines for the console, a block for the report, and whole for the summary."""
-    title, lines = _TITLES[what], list(lines)
+    from medseg.evaluation.choice import said_of
+
+    title, lines = _TITLES[what], list(said_of(what, decided))
     facts = {f"kept {n}": line for n, line in enumerate(lines, 1)} | {"rule": decided["rule"]}
     together = 100 * ground.settings.choosing.confidence
     facts["intervals"] = f"{100 * decided['confidence']:.4g} % each, {together:g} % of all together"

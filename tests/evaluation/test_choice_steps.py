@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.evaluation.choice_steps import choose_steps, options_for, said_of_steps, try_options
+from medseg.evaluation.choice import said_of
+from medseg.evaluation.choice_steps import choose_steps, options_for, try_options
 from medseg.evaluation.policy import Scoring
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image
@@ -58,7 +59,7 @@ def test_a_second_piece_that_is_always_wrong_is_taken_away():
     assert found["steps"][0]["labels"] == [1]
     kept = [row for row in found["tried"] if row["kept"]]
     assert len(kept) == 1 and kept[0]["ci"][0] > 0
-    assert next(said_of_steps(found)).startswith("liver: ")
+    assert next(said_of("steps", found)).startswith("liver: ")
 
 
 def test_a_step_that_helps_in_one_case_alone_is_left_out():
@@ -66,7 +67,7 @@ def test_a_step_that_helps_in_one_case_alone_is_left_out():
     masks = [image((1, 2, 10))] * 19 + [image((1, 2, 10), (1, 14, 18))]
     found = choose_steps(tries(masks, reference), OPTIONS, QUICK)
     assert found["steps"] == []
-    assert next(said_of_steps(found)).startswith("none")
+    assert next(said_of("steps", found)).startswith("none")
 
 
 def test_holes_are_filled_after_the_removal_where_that_pays_too():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from medseg.evaluation.choice import said_of
 from medseg.evaluation.choice_thresholds import (
     NOTHING,
     choose_thresholds,
-    said_of_thresholds,
     thresholds_for,
 )
 from medseg.evaluation.policy import Scoring
@@ -52,7 +52,7 @@ def test_the_largest_gain_of_those_shown_is_kept():
     kept = [row for row in found["tried"] if row["kept"]]
     assert [row["option"] for row in kept] == ["lesion at 0.3"]
     assert kept[0]["difference"] == pytest.approx(0.051 / 2, abs=1e-3)
-    assert next(said_of_thresholds(found)).startswith("lesion at 0.3, mean Dice +0.02")
+    assert next(said_of("thresholds", found)).startswith("lesion at 0.3, mean Dice +0.02")
 
 
 def test_what_a_label_takes_from_another_counts():
@@ -62,5 +62,5 @@ def test_what_a_label_takes_from_another_counts():
 def test_nothing_shown_is_nothing_kept():
     found = chosen({})
     assert found["thresholds"] == {}
-    assert next(said_of_thresholds(found)).startswith("all at 0.5: of 6 others")
+    assert next(said_of("thresholds", found)).startswith("all at 0.5: of 6 others")
     assert found["confidence"] == pytest.approx(1 - 0.05 / 6)
