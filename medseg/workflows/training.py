@@ -21,7 +21,7 @@ from medseg.workflows.journey import Ingested, ingest_all, prepare_all
 from medseg.workflows.judging import headlines
 from medseg.workflows.looking import audit_cases
 from medseg.workflows.opening import open_cohort
-from medseg.workflows.outcome import Outcome
+from medseg.workflows.outcome import Outcome, named_failures
 from medseg.workflows.pacing import expected
 from medseg.workflows.rivals import Beside, beside, joined, several_rule
 from medseg.workflows.settings import TrainSettings
@@ -243,6 +243,8 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
     masks = postprocess_all(found.home, raw, found.predicted, steps)
     scores = score_all(found.home, raw, masks, found.judges, settings.scoring)
     keep_final(ground, found, steps, {**chosen.summary, **tried.summary})
+    if not found.judges:
+        return _unjudged(run, settings, parts)
 
     opened = open_test(ground, found, steps)  # the test part, once everything is decided
     if settings.export:
@@ -258,6 +260,16 @@ def train(settings: TrainSettings, run: Run, device: str = "auto") -> Outcome:
         return outcome
     prepared, same = ground.prepared(found.plan, found.home), settings.but(postprocessing=steps)
     return with_twin(run, raw, prepared, parts, found.plan, same, device, outcome)
+
+
+def _unjudged(run: Run, settings: TrainSettings, parts: Split) -> Outcome:
+    """The end of a recipe that keeps no case aside to judge: models, and no scores."""
+    finish_workflow(settings.watch(), run.root, {})
+    why = "the test part stays locked" if parts.test else "there is no test part"
+    cases, model = len(parts.folds[0].train), run.root / "final" / "model"
+    text = f"{settings.name}: trained on {cases} cases; none was judged: a single fold, and {why}"
+    more = {"summary": {}, "model": str(model), "quarantined": [f.public for f in run.failures]}
+    return Outcome(more, f"{text}\nmodel: {model}{named_failures(run)}", 3 if run.failures else 0)
 
 
 def _training_item(fold: Fold, prepared: Mapping[str, Artifact], weights: Artifact | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 import medseg as ms
 from medseg.workflows.opening import open_cohort
-from medseg.workflows.settings import CohortSettings
+from medseg.workflows.settings import CohortSettings, TrainSettings
 
 
 def test_every_room_of_the_run_folder_is_filled(tiny_run: Path) -> None:
@@ -95,3 +95,22 @@ def test_the_networks_of_a_fold_are_averaged(tiny_msd: Path, tmp_path: Path) -> 
     members = open_models(run.root).members
     assert len({m.about["weights_sha256"] for m in members}) == len(members) == 4
     assert [len(fold.members) for fold in scores.models] == [2, 2]
+
+
+def test_a_recipe_that_keeps_no_case_to_judge_ends_in_models_alone(tiny_msd: Path, tmp_path: Path) -> None:
+    from medseg.learning.model import open_models
+    from medseg.workflows.training import train
+
+    given = {
+        "cohort": {"root": str(tiny_msd), "format": "msd"},
+        "split": {"test": 0, "folds": 1},
+        "plan": {"network_arguments": {"widths": (4, 8)}, "patch": (16, 16, 8), "memory_gb": 4},
+        "training": {"epochs": 1, "steps_per_epoch": 1, "batch": 1},
+        "tracking": {"enabled": False},
+    }
+    run = ms.Run(tmp_path / "run", quiet=True)
+    outcome = train(TrainSettings.model_validate(given), run, "cpu")
+    assert outcome.exit_code == 0
+    assert "trained on 8 cases; none was judged" in outcome.text
+    assert len(open_models(run.root).members) == 1
+    assert not (run.root / "scores.csv").exists()
