@@ -12,6 +12,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.values import Value, nearest, validated
 from medseg.data.budget import Budget, unet_gb
 from medseg.data.plan import Balance, Cascade, Intensity, Plan, Sampling
+from medseg.data.prepare import check_intensity
 from medseg.data.rules import UNETS, widths
 
 Positive = Annotated[float, Field(gt=0)]
@@ -67,6 +68,8 @@ def merged(name: str, given: Any, derived: Any, chosen: Mapping[str, Any], cohor
         return _arguments(given, derived, chosen), f"; set by hand: {', '.join(given)}"
     if name == "intensity":
         _known(given, cohort.channels, "channel")
+        for rule in given.values():
+            check_intensity(rule)
         return {**derived, **given}, f"; set by hand: {', '.join(given)}"
     if name == "sampling":
         whole = validated(Sampling, {**dict(derived), **given})

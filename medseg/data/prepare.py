@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import CaseError
+from medseg.core.errors import CaseError, MedsegError
 from medseg.core.registry import look_up
 from medseg.data.harmonise import matched
-from medseg.data.plan import IMAGE, MASK, Preparation
+from medseg.data.plan import IMAGE, MASK, Intensity, Preparation
 from medseg.imaging.grid import Grid
 from medseg.imaging.image import Image, canonical, same_place
 from medseg.imaging.resample import resample, resample_labels
@@ -202,6 +203,28 @@ INTENSITIES: Mapping[str, Callable[..., Array]] = {
     "window_zscore": window_zscore,
     "window_unit": window_unit,
 }
+
+
+def check_intensity(rule: Intensity) -> None:
+    """Refuse a rule set by hand that cannot be used: its name, a number too many, a number that is missing.
+
+    Raises
+    ------
+    MedsegError
+        With the names that are known, or the numbers the rule takes.
+    """
+    numbers = list(signature(look_up(INTENSITIES, rule.name, "intensity")).parameters.values())[1:]
+    if any(p.kind is p.VAR_KEYWORD for p in numbers):
+        return
+    known = [p.name for p in numbers]
+    lacking = [p.name for p in numbers if p.default is p.empty and p.name not in rule.settings]
+    if ":" not in rule.name and (lacking or set(rule.settings) - set(known)):
+        shown = ", ".join(f"{name}: ..." for name in known if name in lacking) or "..."
+        raise MedsegError(
+            f"intensity '{rule.name}' cannot be used with the settings given",
+            evidence=f"it takes {', '.join(known) or 'none'}; given: {', '.join(rule.settings) or 'none'}",
+            mend=f"write {{name: {rule.name}, settings: {{{shown}}}}}" if lacking else "leave the others out",
+        )
 
 
 def _normalised(name: str, values: Array, preparation: Preparation) -> Array:

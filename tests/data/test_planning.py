@@ -117,6 +117,13 @@ def test_each_channel_has_a_scale_of_its_own():
     assert make_plan(cases, cohort, by_hand).intensity["MR"] == rules["MR"], "the rest is derived"
     with pytest.raises(MedsegError, match="no channel 'PET'"):
         make_plan(cases, cohort, {"intensity": {"PET": {"name": "zscore"}}})
+    for rule, said in (
+        ({"name": "zscor"}, "unknown intensity 'zscor'"),
+        ({"name": "window_unit", "settings": {"low": 0}}, "{high: ...}"),
+        ({"name": "zscore", "settings": {"low": 0}}, "it takes nonzero; given: low"),
+    ):
+        with pytest.raises(MedsegError, match=said):
+            make_plan(cases, cohort, {"intensity": {"MR": rule}})
 
 
 def test_few_thick_slices_are_planned_in_2d():
