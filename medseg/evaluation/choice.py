@@ -206,6 +206,5 @@ def _reason(best: str, chosen: str, gaps: Mapping[str, Gain], n: int) -> str:
     sure = [name for name, gap in gaps.items() if gap.shown]
     shown = f"its lead over {', '.join(sure)} is shown" if sure else "no lead is shown"
     rest = [name for name in gaps if name not in sure]
-    return f"{best} has the highest mean; {shown}" + (
-        f", and {', '.join(rest)} is not simpler" if rest else ""
-    )
+    others = f"{rest[0]} is not simpler" if len(rest) == 1 else f"none of {', '.join(rest)} is simpler"
+    return f"{best} has the highest mean; {shown}" + (f", and {others}" if rest else "")

@@ -81,6 +81,14 @@ def test_equal_ones_go_to_the_simplest_and_a_worse_simple_one_does_not_win():
     assert choose_best(tables, COSTS, QUICK)["chosen"] == "large"
 
 
+def test_the_reason_tells_of_one_other_and_of_several():
+    base = noisy(0.80, 1)
+    equal = {name: rows(base) for name in COSTS}
+    assert choose_best(equal, COSTS, QUICK)["reason"].endswith("and none of large, both is simpler")
+    two = {name: equal[name] for name in ("simple", "large")}
+    assert choose_best(two, COSTS, QUICK)["reason"].endswith("and large is not simpler")
+
+
 def test_the_mean_is_that_of_the_metric_that_decides():
     told = mean_of(rows([0.5, 0.7]) + rows([0.2, None], "lesion"), "dice", QUICK)
     assert told["mean"] == pytest.approx((0.6 + 0.6) / 2)
