@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,8 +105,10 @@ def sweep(
     write_json(run.root / "sweep.json", found)
     best = found["trials"][0]
     finish_group(tracking, run.root, group, {f"best_{found['metric']}": best["mean"]}, {"best": best["said"]})
-    again = " ".join(["medseg train", str(config or "CONFIG"), *same, *words_of(best["settings"])])
-    lines = [f"{base.name}: judged by cross-validation on the same {len(ground.parts.folds)} folds", text]
+    again = shlex.join(["medseg", "train", str(config or "CONFIG"), *same, *words_of(best["settings"])])
+    folds = len(ground.parts.folds)
+    where = f"the same {folds} folds" if folds > 1 else "the same fold"
+    lines = [f"{base.name}: judged by cross-validation on {where}", text]
     lines += [f"table: {run.root / 'sweep.csv'}", f"the best as a training of its own: {again}"]
     return Outcome(found, "\n".join(lines), 3 if found["failed"] else 0)
 

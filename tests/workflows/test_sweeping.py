@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,10 @@ def test_a_search_learns_from_its_trials(tiny_msd, tmp_path, monkeypatch) -> Non
 
     monkeypatch.setattr(sweeping, "_tried", tried)
     run = Run(tmp_path / "run", quiet=True)
-    found = sweep(RECIPE, words(tiny_msd, "training.rate=1e-4..1e-2"), run, trials=25).summary
+    spaced = "training.augment={blur: 1, gamma: 0}"
+    outcome = sweep(RECIPE, words(tiny_msd, "training.rate=1e-4..1e-2", spaced), run, trials=25)
+    found, line = outcome.summary, outcome.text.splitlines()[-1].partition(": ")[2]
+    assert shlex.split(line)[:2] == ["medseg", "train"] and spaced in shlex.split(line), "a shell can read it"
     best = found["trials"][0]
     assert float(best["settings"]["training.rate"]) == pytest.approx(0.004, abs=5e-4)
     assert best["ci"] is not None
