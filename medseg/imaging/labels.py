@@ -176,7 +176,12 @@ def checked(found: Iterable[Label]) -> Labels:
         seen = [getattr(label, field) for label in ordered]
         twice = sorted({str(s) for s in seen if seen.count(s) > 1})
         if twice:
-            raise MedsegError(f"labels share a {field}", evidence=", ".join(twice))
+            told = [f"{x.name}={x.value}" for x in ordered if str(getattr(x, field)) in twice]
+            raise MedsegError(
+                f"labels share a {field}",
+                evidence=", ".join(told),
+                mend=f"give each a {field} of its own; labels of the command line are added to a recipe's",
+            )
     return ordered
 
 

@@ -33,7 +33,9 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
         parse_labels(text)
 
 
-@pytest.mark.parametrize(("text", "what"), [("a=1,b=1", "share a value"), ("a=1,a=2", "share a name")])
+@pytest.mark.parametrize(
+    ("text", "what"), [("a=1,b=1", "share a value[^$]*a=1, b=1"), ("a=1,a=2", "share a name")]
+)
 def test_a_value_or_name_given_twice_is_refused(text: str, what: str) -> None:
     with pytest.raises(MedsegError, match=what):
         parse_labels(text)
