@@ -40,8 +40,9 @@ def validated(model: type[V], fields: Mapping[str, Any]) -> V:
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:
+        what = model.model_config.get("title") or model.__name__
         raise MedsegError(
-            f"{model.__name__}: {len(error.errors())} setting(s) cannot be used",
+            f"{what}: {len(error.errors())} setting(s) cannot be used",
             evidence="; ".join(_explain(model, e) for e in error.errors()),
             mend="correct the settings named above and run the same command again",
         ) from error

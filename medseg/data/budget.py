@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from medseg.core.values import Value
 
@@ -29,6 +29,8 @@ gradient, both moments, average."""
 
 class Budget(Value):
     """What a training may use. It shapes the network: wider where there is time to train it."""
+
+    model_config = ConfigDict(title="what a plan may spend")
 
     budget_minutes: float | None = Field(default=None, gt=0)
     device: Literal["cpu", "gpu"] = "cpu"
@@ -59,8 +61,8 @@ class Budget(Value):
     @property
     def said(self) -> str:
         """The rate in words, with where it comes from."""
-        how = "measured" if self.rate_gflops else "the usual rate"
-        return f"{self.rate:g} GFLOP/s on {self.device}, {how}"
+        usual = "" if self.rate_gflops else ", the usual rate"
+        return f"{self.rate:g} GFLOP/s on {self.device}{usual}"
 
 
 def coarse_rate(gflops: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from medseg.core.errors import MedsegError
 from medseg.core.values import Value, nearest, validated
@@ -19,10 +19,13 @@ Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1)]
 LEVELS = ("widths", "strides", "kernels")
 """Network arguments that hold something for each level."""
+_MOST_VOXELS = 2**31
 
 
 class Fixed(Value):
     """Types of what may be fixed by hand, checked before any rule uses them."""
+
+    model_config = ConfigDict(title="choices of the plan")
 
     region: str | None = None
     region_margin_mm: float | None = None
@@ -58,19 +61,31 @@ def sorted_out(overrides: Mapping[str, Any]) -> tuple[Budget, dict[str, Any]]:
                 evidence=f"choices: {', '.join([*Fixed.model_fields, *Budget.model_fields])}",
                 mend=f"did you mean '{guess}'?" if guess else "take one of these names",
             )
+    if isinstance(fixed.get("cascade"), str) and fixed["cascade"] != "none":
+        raise MedsegError(
+            f"plan.cascade = {fixed['cascade']} is no cascade",
+            mend="give none, auto, true, or its settings (plan.cascade.spacing_mm=[2,2,2])",
+        )
     checked = validated(Fixed, fixed)
     return validated(Budget, spend), {name: getattr(checked, name) for name in fixed}
 
 
 def merged(name: str, given: Any, derived: Any, chosen: Mapping[str, Any], cohort: Any) -> tuple[Any, str]:
-    """A choice by hand, filled up with what the rules derive where it says a part; and how it is told."""
+    """A choice by hand, filled up with what the rules derive where it says a part; and how it is told.
+
+    What is told begins with ``;`` where the reason of the rules still holds, and stands alone elsewhere.
+    """
+    by_hand = f"set by hand: {', '.join(given)}" if isinstance(given, Mapping) else ""
     if name == "network_arguments":
-        return _arguments(given, derived, chosen), f"; set by hand: {', '.join(given)}"
+        whole = _arguments(given, derived, chosen)
+        anew = set(LEVELS) & set(given) and isinstance(whole.get("widths"), Sequence)
+        fits = f"; the rest fits its {len(whole['widths'])} levels" if anew else ""
+        return whole, by_hand + fits if anew else f"; {by_hand}"
     if name == "intensity":
         _known(given, cohort.channels, "channel")
         for rule in given.values():
             check_intensity(rule)
-        return {**derived, **given}, f"; set by hand: {', '.join(given)}"
+        return {**derived, **given}, f"; {by_hand}"
     if name == "sampling":
         whole = validated(Sampling, {**dict(derived), **given})
         if len(whole.label_weights) not in (0, len(cohort.labels)):
@@ -79,7 +94,7 @@ def merged(name: str, given: Any, derived: Any, chosen: Mapping[str, Any], cohor
                 evidence=f"{len(whole.label_weights)} numbers, {len(cohort.labels)} labels",
                 mend="give one a label, in their order, or leave it out",
             )
-        return whole, f"; set by hand: {', '.join(given)}"
+        return whole, f"; {by_hand}"
     return None if given == "none" else given, ""
 
 
@@ -101,6 +116,7 @@ def refuse_misfits(plan: Plan, memory_gb: float | None) -> None:
         raise MedsegError("a plan of classes has no cascade", mend="leave plan.cascade out")
     if plan.cascade and plan.dimensions == 2:
         raise MedsegError("a 2-D plan has no cascade", mend="leave plan.cascade out, or set a deep patch")
+    _refuse_grid(plan)
     if plan.network not in UNETS:
         return
     _refuse_patch(plan)
@@ -131,6 +147,18 @@ def _arguments(given: Mapping[str, Any], derived: Mapping[str, Any], chosen: Map
     base = both.get("widths", [16])[0]
     found = {"strides": list(both["strides"])[:depth], "kernels": kernels}
     return {**both, **found, "widths": list(given.get("widths") or widths(base, depth))}
+
+
+def _refuse_grid(plan: Plan) -> None:
+    """Refuse a spacing at which a usual image would fill a disk."""
+    sides = (np.array(plan.fingerprint[name]["median"]) for name in ("shape", "spacing_mm"))
+    voxels = float(np.prod(np.multiply(*sides) / plan.spacing_mm))
+    if voxels > _MOST_VOXELS:
+        raise MedsegError(
+            f"at {_x(plan.spacing_mm)} mm the median image has {voxels:.2g} voxels",
+            evidence=f"images of up to {_MOST_VOXELS:.2g} can be prepared",
+            mend="set a coarser plan.spacing_mm; lengths are in mm",
+        )
 
 
 def _refuse_patch(plan: Plan) -> None:

@@ -75,7 +75,7 @@ def make_plan(
             chosen[name], why[name] = rule(cases, cohort, chosen, budget)
         if name in fixed:
             chosen[name], said = overriding.merged(name, fixed[name], chosen.get(name), chosen, cohort)
-            why[name] = why[name] + said if said else "set by hand"
+            why[name] = why[name] + said if said.startswith(";") else said or "set by hand"
     plan = validated(
         Plan,
         dict(

@@ -66,6 +66,7 @@ def loss_of(plan: Plan, name: str | None = None, settings: Mapping[str, Any] | N
     function, given = look_up(LOSSES, called, "loss"), dict(settings or {})
     check_arguments(f"loss '{called}'", function, given, own=2)
     _check_weights(called, given.get("weights"), plan)
+    _check_signs(called, given)
     if "spacing_mm" in inspect.signature(function).parameters:
         given.setdefault("spacing_mm", plan.spacing_mm)
     single = partial(function, **given)
@@ -141,6 +142,12 @@ def of_regions(loss: Loss, plan: Plan) -> Loss:
         return loss(logits.masked_fill(ignored[:, None], -_SURE), truth)
 
     return regional
+
+
+def _check_signs(name: str, settings: Mapping[str, Any]) -> None:
+    below = [f"{k} = {v}" for k, v in settings.items() if isinstance(v, int | float) and v < 0]
+    if below:
+        raise MedsegError(f"loss '{name}' takes no negative setting", evidence=", ".join(below))
 
 
 def _check_weights(name: str, weights: Sequence[float] | None, plan: Plan) -> None:

@@ -145,7 +145,10 @@ class Configuration:
 
 def configuration(ground: Ground, home: Run, name: str = "", **choices: Any) -> Configuration:
     """Plan, prepare, train every fold, and predict what each fold has not seen."""
+    from medseg.learning.losses import loss_of
+
     plan = ground.planned(home, **choices)
+    loss_of(plan, ground.settings.training.loss, ground.settings.training.loss_settings)  # wrong: said now
     begun = ground.begun(plan, home)
     prepared = ground.prepared(plan, home)
     train = road.train_folds if plan.cascade is None else train_cascade(ground, home)

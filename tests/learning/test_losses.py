@@ -267,6 +267,12 @@ def test_an_unknown_loss_is_refused():
         find_loss("dice_cee", "segmentation")
 
 
+def test_a_negative_setting_is_refused():
+    with pytest.raises(MedsegError, match="no negative setting") as refused:
+        loss_of(small_plan(), "tversky", {"missed": -1})
+    assert "missed = -1" in str(refused.value)
+
+
 def test_of_voxels_that_nobody_knows_the_device_is_not_asked():
     """A device that computes nothing stands for a GPU: a question about its values is an error."""
 

@@ -56,6 +56,19 @@ def test_the_plan_is_a_page_with_a_reason_for_each_choice(tiny_run: Path) -> Non
         assert re.search(rf"^# [^\n]+\n{choice}:", text, re.MULTILINE), choice
 
 
+def test_a_misspelt_loss_is_refused_before_preparation(
+    tiny_msd: Path, tmp_path: Path, capsys
+) -> None:
+    from medseg.cli import main
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: x\ncohort: {{root: '{tiny_msd}', format: msd}}\ntraining: {{epochs: 1}}\n")
+    words = ["train", str(recipe), "training.loss=tverski", "--run", str(tmp_path / "run"), "--quiet"]
+    assert main(words) == 2
+    assert "did you mean 'tversky'" in capsys.readouterr().err
+    assert (tmp_path / "run/plan.yaml").is_file() and not (tmp_path / "run/prepare").exists()
+
+
 def test_the_story_in_python_is_short_and_runs(tiny_msd: Path, tmp_path: Path) -> None:
     cohort = ms.Cohort.from_msd(tiny_msd)
     run = ms.Run(tmp_path / "runs" / "story", quiet=True)
