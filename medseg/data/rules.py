@@ -174,8 +174,9 @@ _USUAL = 16
 _WANTED_PATCHES = (2500, 4500)
 """Patches all networks of a fold should see: 160 images of one patch each, 15 times; 28 times before they are
 wider than `_USUAL`: the mean of two networks of that width was seen to pay, a wider one not yet."""
-_ENOUGH_PATCHES, _ENOUGH_PASSES = 2000, 4
-"""Patches one network should see before a second one is worth more, and how often each case."""
+_ENOUGH_PATCHES, _ENOUGH_PASSES = 1400, 4
+"""Patches one network should see before a second one is worth more (measured with Muon), and how often each
+case."""
 _MOST_MEMBERS = 3
 _STEP_VOXELS = {"cpu": 2**17 + 2**16, "gpu": 2**22}
 

@@ -28,7 +28,7 @@ from medseg.learning.losses import Loss, loss_of
 from medseg.learning.mending import FRESH, out_of_memory, pass_over, starved, went_well
 from medseg.learning.monitor import look
 from medseg.learning.networks import build_network
-from medseg.learning.optimizers import OPTIMIZERS
+from medseg.learning.optimizers import OPTIMIZERS, optimizer_for
 from medseg.learning.sampling import Drawn, PreparedCase, Sampler
 from medseg.learning.schedule import history_csv, rate_at
 from medseg.learning.settings import Training, Tuning
@@ -112,7 +112,8 @@ class Job:
             if hasattr(term, "attach"):
                 term.attach(network)
         groups += [_group_of(term) for term in self.terms if hasattr(term, "parameters")]
-        optimizer = OPTIMIZERS[training.optimizer](groups, training.rate, training.weight_decay)
+        self.optimizer = optimizer_for(plan, training, start is not None)
+        optimizer = OPTIMIZERS[self.optimizer](groups, training.rate, training.weight_decay)
         average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.state = State(network, average, optimizer, terms=self.terms)
         self.state.facts = {

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from medseg.data.plan import Plan
+from medseg.data.rules import UNETS
+from medseg.learning.settings import Training
+
 Groups = Sequence[dict[str, Any]]
 
 _LEAST_CHANNELS = 4
@@ -90,6 +94,21 @@ def orthogonal(matrix: Tensor) -> Tensor:
         factor = a * one + b * square + c * square @ square
         whole, square = factor @ whole, factor @ square @ factor
     return whole @ unit
+
+
+def optimizer_for(plan: Plan, training: Training, carried: bool) -> str:
+    """The optimiser's name: as set, or muon where it was measured to pay.
+
+    Parameters
+    ----------
+    carried : bool
+        Whether the training begins from weights that were trained before: steps of a fixed length would
+        leave them behind.
+    """
+    if training.optimizer != "auto":
+        return training.optimizer
+    measured = plan.network in UNETS and plan.task == "segmentation" and not plan.classes
+    return "muon" if measured and not carried else "adamw"
 
 
 OPTIMIZERS: Mapping[str, Callable[[Groups, float, float], Optimizer]] = {"adamw": adamw, "muon": Muon}

@@ -10,7 +10,7 @@ from medseg.core.values import Value
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "poly", "constant"]
-Optimizer = Literal["adamw", "muon"]
+Optimizer = Literal["auto", "adamw", "muon"]
 
 
 class Augmenting(Value):
@@ -62,8 +62,9 @@ class Training(Value):
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are added up before each step: a larger batch in the memory of a small one
     (batch norm and the Dice of the loss still see the small ones)."""
-    optimizer: Optimizer = "adamw"
-    """``adamw``, or ``muon``: kernels move along their momentum made orthogonal, all else by AdamW."""
+    optimizer: Optimizer = "auto"
+    """``adamw``, or ``muon``: kernels move along their momentum made orthogonal, all else by AdamW. auto: muon
+    for masks by our own U-Nets from fresh weights, where it was measured to pay, and adamw for all else."""
     rate: float = Field(default=3e-3, gt=0)
     schedule: Schedule = "cosine"
     """How the rate falls after the warm-up: ``cosine`` or ``poly`` (power 0.9) to zero, or ``constant``."""

@@ -185,6 +185,7 @@ def _card(name: str, job: Job, data_digest: str) -> dict[str, Any]:
             "seen": seen_record((c.info for c in (*job.trained, *job.monitored)), data_digest),
         },
         "training": job.training.model_dump(mode="json"),
+        "optimizer": job.optimizer,
         "steps": job.state.facts["step"],
         **({"processes": job.world.size} if job.world.size > 1 else {}),
         **({"ended": job.state.facts["ended"]} if job.state.facts["ended"] else {}),

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_patients import small_plan
 from torch import nn
 
 from medseg.learning.checkpoint import State, load_checkpoint, save_checkpoint
-from medseg.learning.optimizers import OPTIMIZERS, Muon, orthogonal
+from medseg.learning.optimizers import OPTIMIZERS, Muon, optimizer_for, orthogonal
+from medseg.learning.settings import Training
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
@@ -96,3 +98,13 @@ def test_a_checkpoint_holds_all_that_the_next_step_depends_on(name: str, tmp_pat
         step(state, 6)
     pairs = zip(one.network.parameters(), other.network.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_masks_by_our_networks_from_fresh_weights_are_learnt_with_muon() -> None:
+    auto, plan = Training(), small_plan()
+    assert optimizer_for(plan, auto, carried=False) == "muon"
+    assert optimizer_for(plan, auto, carried=True) == "adamw"
+    assert optimizer_for(plan.but(network="segresnet"), auto, carried=False) == "adamw"
+    assert optimizer_for(plan.but(network="joint_unet", classes=("a", "b")), auto, carried=False) == "adamw"
+    assert optimizer_for(plan, Training(optimizer="adamw"), carried=False) == "adamw"
+    assert optimizer_for(plan, Training(optimizer="muon"), carried=True) == "muon"

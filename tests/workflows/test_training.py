@@ -56,9 +56,7 @@ def test_the_plan_is_a_page_with_a_reason_for_each_choice(tiny_run: Path) -> Non
         assert re.search(rf"^# [^\n]+\n{choice}:", text, re.MULTILINE), choice
 
 
-def test_a_misspelt_loss_is_refused_before_preparation(
-    tiny_msd: Path, tmp_path: Path, capsys
-) -> None:
+def test_a_misspelt_loss_is_refused_before_preparation(tiny_msd: Path, tmp_path: Path, capsys) -> None:
     from medseg.cli import main
 
     recipe = tmp_path / "recipe.yaml"
