@@ -111,7 +111,7 @@ def _weights(run: Any, raw: Any, prepared: Any, plan: Any, arm: str, others: lis
         images = {case: prepared[case] for case in others}
         how = Pretext(steps=given.before, parts=tuple(given.parts.split(",")))
         return run.map(pretext, {"others": images}, plan=plan, settings=how)["others"]
-    training = Training(epochs=given.before // PACE, steps_per_epoch=PACE)
+    training = Training(epochs=given.before // PACE, steps_per_epoch=PACE, optimizer="adamw")
     return _whole(run, raw, others, plan, training, "others")
 
 
@@ -150,7 +150,7 @@ def _judged(
     ten = Split(test=(), folds=(Fold(train=tuple(sorted(few)), valid=()),), seed=0)
     steps = given.steps + (given.before if arm == "longer" else 0)
     rate = {"rate": given.rate} if weights else {}
-    training = Training(epochs=steps // PACE, steps_per_epoch=PACE, seed=draw, **rate)
+    training = Training(epochs=steps // PACE, steps_per_epoch=PACE, seed=draw, optimizer="adamw", **rate)
     models = train_folds(
         here, prepared, ten, plan, training, tracking=_off(),
         weights=weights, transfer=Transfer(source="pretrained") if weights else None,

@@ -208,7 +208,10 @@ def with_twin(
     twin = Run(run.root / TWIN, workers=run.workers, quiet=run.quiet)
     watch = settings.watch()
     watch = watch.but(uri=store_uri(watch, run.root), workflow=f"{settings.name}-{TWIN}")
-    models = road.train_folds(twin, prepared, split, plan, settings.training, device=device, tracking=watch)
+    training = settings.training
+    if training.optimizer == "auto":
+        training = training.but(optimizer="adamw")  # as carried weights are tuned: weights are compared alone
+    models = road.train_folds(twin, prepared, split, plan, training, device=device, tracking=watch)
     judges = road.held_out(split, models, settings.split.judges_test())
     predicted = road.predict_cases(twin, raw, judges, settings.prediction, device, settings.postprocessing)
     masks = road.postprocess_all(twin, raw, predicted, settings.postprocessing)

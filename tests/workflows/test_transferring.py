@@ -63,6 +63,7 @@ def test_the_twin_is_trained_on_the_same_cases_and_compared(tuned: tuple[Path, s
     card = json.loads((root / "train/fold0/model/card.json").read_text())
     assert twin["training_data"]["digest"] == card["training_data"]["digest"]
     assert "start" not in twin
+    assert twin["optimizer"] == card["optimizer"] == "adamw"
     compared = json.loads((root / "scratch/compare/compare.json").read_text())
     assert {cell["metric"] for cell in compared["differences"]} >= {"dice"}
     assert all(len(cell["ci"]) == 2 for cell in compared["differences"])
