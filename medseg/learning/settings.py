@@ -63,8 +63,8 @@ class Training(Value):
     """Batches whose gradients are added up before each step: a larger batch in the memory of a small one
     (batch norm and the Dice of the loss still see the small ones)."""
     optimizer: Optimizer = "auto"
-    """``adamw``, or ``muon``: kernels move along their momentum made orthogonal, all else by AdamW. auto: muon
-    for masks by our own U-Nets from fresh weights, where it was measured to pay, and adamw for all else."""
+    """``adamw``, or ``muon``: kernels move along their momentum made orthogonal, all else by AdamW. auto:
+    muon for masks by our own U-Nets from fresh weights, where it was measured to pay; else adamw."""
     rate: float = Field(default=3e-3, gt=0)
     schedule: Schedule = "cosine"
     """How the rate falls after the warm-up: ``cosine`` or ``poly`` (power 0.9) to zero, or ``constant``."""
