@@ -273,3 +273,17 @@ def test_axes_are_round_and_hold_every_value():
     assert spread(1) > 15
     assert linear([], 0, 1).ticks
     assert linear([2.0, 2.0], 0, 1).low < 2 < linear([2.0, 2.0], 0, 1).high
+
+
+def test_an_interval_wider_than_the_cases_stays_on_its_axis():
+    from medseg.evaluation.report.charts import distribution
+
+    label = LABELS[0]
+    rows = [
+        {"case": f"c{i}", "label": label.name, "metric": "dice", "value": 0.9 + 0.01 * i, "status": "ok"}
+        for i in range(5)
+    ]
+    cell = {"mean": 0.92, "mean_ci": (0.71, 0.99), "iqr": (0.91, 0.93), "median": 0.92}
+    drawn = distribution(rows, {"labels": {label.name: {"dice": cell}}}, (label,), "dice", {})
+    starts = [float(x) for x in re.findall(r'<line[^>]* x1="([\d.]+)"', drawn)]
+    assert min(starts) >= 30 + 6.6 * len(label.name)

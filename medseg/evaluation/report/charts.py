@@ -45,15 +45,16 @@ def distribution(
     left = 30.0 + 6.6 * max(len(label.name) for label in labels)
     width, top = 520.0, 8.0
     height = top + high * len(labels) + 40
-    axis = _axis_for(metric, values, left, width - 16)
+    cells = {label.name: summary["labels"].get(label.name, {}).get(name, {}) for label in labels}
+    limits = [limit for label, cell in cells.items() if bands[label] for limit in cell.get("mean_ci") or ()]
+    axis = _axis_for(metric, [*values, *limits], left, width - 16)
     drawing = Drawing(width, height, f"{metric.title}: every case as a dot, by label")
     bottom_axis(drawing, axis, top, height - 40, _axis_title(metric, axis))
     for i, label in enumerate(labels):
         middle = top + high * (i + 0.5)
         drawing.text(left - 14, middle + 4, label.name, font_size=12.5, fill=INK, text_anchor="end")
-        cell = summary["labels"].get(label.name, {}).get(name, {})
         if bands[label.name]:
-            _band(drawing, axis, middle, high, bands[label.name], label.shown_colour(), cell)
+            _band(drawing, axis, middle, high, bands[label.name], label.shown_colour(), cells[label.name])
     return drawing.render()
 
 
