@@ -285,5 +285,5 @@ def test_an_interval_wider_than_the_cases_stays_on_its_axis():
     ]
     cell = {"mean": 0.92, "mean_ci": (0.71, 0.99), "iqr": (0.91, 0.93), "median": 0.92}
     drawn = distribution(rows, {"labels": {label.name: {"dice": cell}}}, (label,), "dice", {})
-    starts = [float(x) for x in re.findall(r'<line[^>]* x1="([\d.]+)"', drawn)]
+    starts = [float(x) for x in re.findall(r'<line[^>]* x1="(-?[\d.]+)"', drawn)]
     assert min(starts) >= 30 + 6.6 * len(label.name)
