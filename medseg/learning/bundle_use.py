@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from medseg.imaging.image import Image
 from medseg.imaging.resample import resample_labels
 from medseg.learning.bundle_read import Reader, read_config
 from medseg.learning.devices import keep_memory, pick_device
+from medseg.learning.silence import silenced
 
 WEIGHTS, SCRIPT = "models/model.pt", "models/model.ts"
 
@@ -76,24 +74,11 @@ def open_bundle(folder: Path, device: str = "auto", *, trust: bool = False) -> B
     config = read_config(folder)
     make = _trusted(config, folder) if trust else Reader(config).section
     network = _network(folder, config, make, where, trust=trust)
-    with _no_word_of_readers():
+    # MONAI's loader warns of every reader of files that is not installed, whether it is needed or not
+    with silenced("monai.data.nvimgcodec_pydicom_plugin", ".*nvImageCodec.*"):
         after = make("postprocessing") if "postprocessing" in config else (lambda data: data)
         before = make("preprocessing")
     return Bundle(network.to(where).eval(), before, make("inferer"), after, where)
-
-
-@contextmanager
-def _no_word_of_readers() -> Iterator[None]:
-    """MONAI's loader warns of every reader of files that is not installed, whether it is needed or not."""
-    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*nvImageCodec.*")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _trusted(config: Mapping[str, Any], folder: Path) -> Any:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +19,7 @@ from medseg.core.errors import MedsegError
 from medseg.core.files import sha256_of, write_json, written_whole
 from medseg.learning.bundle import same_logits, write_bundle
 from medseg.learning.model import Model
+from medseg.learning.silence import silenced
 
 Run = Callable[[Tensor], Tensor]
 
@@ -114,7 +112,7 @@ def _need(form: str) -> None:
 
 def _onnx_bytes(model: Model) -> bytes:
     network = copy.deepcopy(model.network).to("cpu").eval()
-    with _silence():
+    with silenced("torch.onnx"):  # the exporter talks of packages nobody asked for
         try:
             program = torch.onnx.export(
                 network,
@@ -201,17 +199,3 @@ def _write_card(model: Model, out: Path, name: str, facts: Mapping[str, Any]) ->
         "made_with": {package: metadata.version(package) for package in ("medseg", "torch")},
     }
     write_json(out / "card.json", {**model.about, "export": contract | dict(facts)})
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Torch's exporter talks of packages nobody asked for."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
