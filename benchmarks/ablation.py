@@ -73,6 +73,7 @@ def _trained(
     from medseg.learning.training import train_model
 
     torch.set_num_threads(1)
+    # the loop's clock in processor time: a namespace in the place of the module is no type it knows
     job.time = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)  # type: ignore
     plan = validated(Plan, yaml.safe_load((place / "plan.yaml").read_text()))
     trained, judged = _parts(place, int(told.get("without", "24")))

@@ -25,6 +25,7 @@ from medseg.imaging.labels import labels
 from medseg.learning.augment import augment
 from medseg.learning.devices import autocast, channels_last, keep_memory, number_format, seed_everything
 from medseg.learning.networks import build_network
+from medseg.learning.optimizers import adamw
 from medseg.learning.parts import places
 from medseg.learning.sampling import PreparedCase, cut, window_of
 from medseg.learning.schedule import rate_at
@@ -120,7 +121,7 @@ def _restore(
 ) -> float:
     """Train to the end; the mean loss of the last steps."""
     dtype = number_format(device, "auto", plan)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=pretext.rate, weight_decay=1e-2, fused=True)
+    optimizer = adamw([{"params": list(network.parameters())}], pretext.rate, weight_decay=1e-2)
     schedule, losses = Training(rate=pretext.rate), []
     with meter("pretext", total=1000, unit="‰", quiet=quiet) as bar:
         for step, progress in _progress(pretext):

@@ -114,4 +114,5 @@ def test_a_trial_of_which_nothing_can_be_predicted_has_failed(tmp_path: Path, mo
     nothing = SimpleNamespace(judges={"a": ()}, predicted={})
     monkeypatch.setattr(sweeping, "configuration", lambda *_: nothing)
     with pytest.raises(MedsegError, match="no case could be predicted"):
+        # a stand-in for the ground: it ends before anything of a recipe is asked
         sweeping._trained(SimpleNamespace(settings=None), home, "k", {}, 0.0)  # type: ignore[arg-type]
